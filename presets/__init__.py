@@ -1,0 +1,1 @@
+"""Data that people edit: models, GPUs, recipes, the demo's rows. No code."""
