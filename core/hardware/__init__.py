@@ -1,0 +1,1 @@
+"""The machine as it is right now: GPUs through NVML, RAM, disk."""

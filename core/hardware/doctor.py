@@ -1,0 +1,268 @@
+"""`tunedeck doctor`: is this machine ready, and if not, what to do about it.
+
+The training stack is judged by its metadata and by a child process, never imported here.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from core.children import command
+from core.hardware.machine import Machine
+from core.hardware.readings import read_machine
+from core.paths import home
+from core.units import GIB, bytes_text
+
+Verdict = Literal["ok", "warning", "bad"]
+HUB_SECONDS = 2.0
+LINEAR_SECONDS = 120.0
+LITTLE_DISK, ENOUGH_DISK = 2 * GIB, 20 * GIB
+OLDEST_CAPABILITY = (7, 0)
+BF16_CAPABILITY = (8, 0)
+STACK = {
+    "transformers": ((5, 17), (6, 0)),
+    "trl": ((1, 16), (2, 0)),
+    "peft": ((0, 19), (1, 0)),
+    "accelerate": ((1, 11), None),
+    "datasets": ((4, 4), None),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `remedy` is empty where nothing needs doing."""
+
+    what: str
+    verdict: Verdict
+    detail: str
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything; the order is that in which one would repair it."""
+    machine = read_machine()
+    findings = [_python(), _torch(machine), *_stack(), *_gpus(machine)]
+    if machine.gpus:
+        findings.append(_four_bit_linear())
+    return [*findings, _memory(machine), _disk(machine), _home(), _hub(), _terminal()]
+
+
+def as_json(findings: list[Finding]) -> dict[str, Any]:
+    """The shape of `doctor --json`."""
+    return {"ready": ready(findings), "findings": [asdict(finding) for finding in findings]}
+
+
+def ready(findings: list[Finding]) -> bool:
+    """Whether a run can be started at all."""
+    return all(finding.verdict != "bad" for finding in findings)
+
+
+def _python() -> Finding:
+    text = ".".join(str(part) for part in sys.version_info[:3])
+    return Finding("Python", "ok", f"{text} ({sys.executable})")
+
+
+def torch_cuda() -> str | None:
+    """The CUDA version torch was built for, from its version file; None for a CPU build."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        text = (Path(spec.origin).parent / "version.py").read_text()
+    except OSError:
+        return None
+    for line in text.splitlines():
+        name, _, value = line.partition("=")
+        if name.split(":")[0].strip() == "cuda":
+            stripped = value.strip().strip("'\"")
+            return None if stripped in ("None", "") else stripped
+    return None
+
+
+def _torch(machine: Machine) -> Finding:
+    number = _installed("torch")
+    if number is None:
+        return Finding("torch", "bad", "not installed", "Run `pip install torch`.")
+    cuda = torch_cuda()
+    build = f"{number}, built for {'CUDA ' + cuda if cuda else 'the CPU only'}"
+    if machine.gpus and cuda is None:
+        remedy = "Install a CUDA build of torch (pytorch.org, “Get started”)."
+        return Finding("torch", "bad", f"{build}, but there is a GPU", remedy)
+    if cuda and machine.cuda and _number(machine.cuda)[0] < _number(cuda)[0]:
+        remedy = f"Update the driver, or install torch for CUDA {machine.cuda} or older."
+        return Finding("torch", "bad", f"{build}; the driver knows CUDA {machine.cuda}", remedy)
+    return Finding("torch", "ok", build)
+
+
+def _stack() -> list[Finding]:
+    found = [_package(name, *bounds) for name, bounds in STACK.items()]
+    number = _installed("bitsandbytes")
+    if number is None:
+        remedy = "Run `pip install bitsandbytes`; without it there is no QLoRA."
+        return [*found, Finding("bitsandbytes", "warning", "not installed", remedy)]
+    return [*found, Finding("bitsandbytes", "ok", number)]
+
+
+def _package(name: str, least: tuple[int, ...], below: tuple[int, ...] | None) -> Finding:
+    number = _installed(name)
+    wanted = f"{name}>={_dotted(least)}" + (f",<{_dotted(below)}" if below else "")
+    if number is None:
+        return Finding(name, "bad", "not installed", f"Run `pip install '{wanted}'`.")
+    parts = _number(number)
+    if parts < least or (below is not None and parts >= below):
+        return Finding(name, "bad", f"{number}, not in range", f"Run `pip install '{wanted}'`.")
+    return Finding(name, "ok", number)
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _number(text: str) -> tuple[int, ...]:
+    """`5.23.0+cpu` → (5, 23, 0)."""
+    parts = text.split("+")[0].split(".")
+    return tuple(int(part) for part in parts if part.isdigit())
+
+
+def _dotted(parts: tuple[int, ...]) -> str:
+    return ".".join(str(part) for part in parts)
+
+
+def _gpus(machine: Machine) -> list[Finding]:
+    if not machine.gpus:
+        detail = f"{machine.gpu_note}; training runs on the CPU, with small models"
+        return [Finding("GPU", "warning", detail, _gpu_remedy(machine.gpu_note))]
+    found = [Finding("driver", "ok", f"{machine.driver or '–'}, CUDA {machine.cuda or '–'}")]
+    for gpu in machine.gpus:
+        detail = f"{gpu.name or 'unnamed'}, {bytes_text(gpu.free)} of {bytes_text(gpu.total)} free"
+        what = f"GPU {gpu.index}"
+        if not gpu.visible:
+            found.append(Finding(what, "warning", detail + ", hidden by CUDA_VISIBLE_DEVICES"))
+        elif gpu.capability is not None and gpu.capability < OLDEST_CAPABILITY:
+            remedy = "Use a GPU of compute capability 7.0 or newer."
+            found.append(Finding(what, "bad", f"{detail}, too old for torch", remedy))
+        elif gpu.capability is not None and gpu.capability < BF16_CAPABILITY:
+            found.append(Finding(what, "warning", detail + ", has no bf16: trains in fp16"))
+        else:
+            found.append(Finding(what, "ok", detail))
+    return found
+
+
+def _gpu_remedy(note: str) -> str:
+    if "driver" in note:
+        return "Install the NVIDIA driver, or start the container with its GPUs."
+    return "Rent a machine with an NVIDIA GPU for models above 1B." if "no NVIDIA" in note else ""
+
+
+def _four_bit_linear() -> Finding:
+    """QLoRA's one special need, tried for real: a 4-bit layer forward and backward."""
+    try:
+        child = subprocess.run(
+            command("core.models.four_bit"),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=LINEAR_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding("4-bit layer", "bad", f"{type(error).__name__}", "Run it again.")
+    if child.returncode == 0:
+        return Finding("4-bit layer", "ok", child.stdout.strip())
+    lines = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
+    remedy = "Reinstall bitsandbytes for this CUDA version; LoRA works without it."
+    return Finding("4-bit layer", "bad", lines[-1][:200], remedy)
+
+
+def _memory(machine: Machine) -> Finding:
+    detail = f"{bytes_text(machine.ram_available)} of {bytes_text(machine.ram_total)} free"
+    if machine.ram_available < 3 * GIB:
+        return Finding("RAM", "warning", detail, "Close other programs: a run needs some 3 GiB.")
+    return Finding("RAM", "ok", detail)
+
+
+def _disk(machine: Machine) -> Finding:
+    if machine.disk_free is None:
+        return Finding("disk", "warning", "cannot be read")
+    detail = f"{bytes_text(machine.disk_free)} free for {home()}"
+    if machine.disk_free < LITTLE_DISK:
+        return Finding("disk", "bad", detail, "Free some space or set TUNEDECK_HOME elsewhere.")
+    if machine.disk_free < ENOUGH_DISK:
+        remedy = "Enough for small models; an 8B model with its merged copy takes some 40 GiB."
+        return Finding("disk", "warning", detail, remedy)
+    return Finding("disk", "ok", detail)
+
+
+def _home() -> Finding:
+    """Whether the home can be written, by writing."""
+    folder = home()
+    place = next((p for p in (folder, *folder.parents) if p.exists()), folder)
+    try:
+        with tempfile.NamedTemporaryFile(dir=place):
+            return Finding("home", "ok", str(folder))
+    except OSError as error:
+        detail = f"cannot write to {place}: {(error.strerror or 'unknown reason').lower()}"
+        return Finding("home", "bad", detail, "Set TUNEDECK_HOME to a folder of yours.")
+
+
+def _hub() -> Finding:
+    from core.models.hub_cache import offline
+
+    if offline():
+        return Finding("hub", "ok", "not asked: HF_HUB_OFFLINE is set")
+    address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    problem = _in_time(lambda: _ask(address), HUB_SECONDS)
+    if problem is None:
+        return Finding("hub", "ok", f"{address} answers")
+    remedy = "Models must be local; the demo's model comes from the Python package index."
+    return Finding("hub", "warning", f"{address} does not answer ({problem})", remedy)
+
+
+def _ask(address: str) -> str | None:
+    """None when the address answers at all, else why not."""
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    try:
+        with urlopen(Request(address, method="HEAD"), timeout=HUB_SECONDS):
+            return None
+    except HTTPError:
+        return None  # it answered
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", error))[:80]
+
+
+def _in_time(question: Callable[[], str | None], seconds: float) -> str | None:
+    """The answer, or `no answer`: a socket's time-out does not bound a name's look-up."""
+    from threading import Thread
+
+    answers: list[str | None] = []
+    thread = Thread(target=lambda: answers.append(question()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answers[0] if answers else f"no answer within {seconds:.0f} s"
+
+
+def _terminal() -> Finding:
+    term = os.environ.get("TERM", "")
+    if os.environ.get("COLORTERM") in ("truecolor", "24bit"):
+        return Finding("terminal", "ok", f"{term or 'unnamed'}, true colour")
+    if "256color" in term:
+        return Finding("terminal", "ok", f"{term}, 256 colours")
+    if term in ("", "dumb"):
+        detail = "no terminal" if not term else "TERM=dumb"
+        return Finding("terminal", "warning", detail, "The app needs a terminal; commands do not.")
+    return Finding("terminal", "ok", f"{term}, 16 colours; TERM=xterm-256color may show more")

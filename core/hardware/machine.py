@@ -1,0 +1,92 @@
+"""A reading of the machine. A value that could not be read is None and is shown as a dash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process on a GPU; memory in bytes. `ours` marks this program and its runs."""
+
+    pid: int
+    memory: int | None
+    name: str | None
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU. Memory in bytes, utilisation in %, temperature in °C, power in watts, clocks in MHz.
+
+    `visible` is False where CUDA_VISIBLE_DEVICES keeps a run from using it. `throttled` holds the
+    reasons why the clocks are lower than they could be.
+    """
+
+    index: int
+    uuid: str | None = None
+    name: str | None = None
+    total: int | None = None
+    used: int | None = None
+    free: int | None = None
+    utilisation: int | None = None
+    temperature: int | None = None
+    power: float | None = None
+    power_limit: float | None = None
+    capability: tuple[int, int] | None = None
+    processes: tuple[GpuProcess, ...] = ()
+    visible: bool = True
+    reserved: int | None = None
+    clock: int | None = None
+    memory_clock: int | None = None
+    throttled: tuple[str, ...] = ()
+    pcie: str | None = None
+    mig: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One look at everything. `gpus` is empty without an NVIDIA GPU; `gpu_note` says why.
+
+    `cpu_percent` is the share of all cores in use since the last reading.
+    """
+
+    taken: float
+    gpus: tuple[Gpu, ...]
+    gpu_note: str
+    driver: str | None
+    cpu_name: str
+    cores: int
+    cpu_percent: float | None
+    ram_total: int
+    ram_available: int
+    disk_total: int | None
+    disk_free: int | None
+    cuda: str | None = None
+
+    def best_gpu(self) -> Gpu | None:
+        """The GPU a run would take: the visible one with most free memory."""
+        usable = [gpu for gpu in self.gpus if gpu.visible and gpu.free is not None]
+        return max(usable, key=lambda gpu: gpu.free or 0, default=None)
+
+    def as_sample(self) -> dict[str, object]:
+        """The line that `gpu.jsonl` keeps of it: the moving values only."""
+        return {
+            "v": 1,
+            "t": round(self.taken, 3),
+            "kind": "machine",
+            "cpu": self.cpu_percent,
+            "ram_available": self.ram_available,
+            "disk_free": self.disk_free,
+            "gpus": [
+                {
+                    "index": gpu.index,
+                    "used": gpu.used,
+                    "total": gpu.total,
+                    "utilisation": gpu.utilisation,
+                    "temperature": gpu.temperature,
+                    "power": gpu.power,
+                }
+                for gpu in self.gpus
+            ],
+        }

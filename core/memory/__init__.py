@@ -1,0 +1,1 @@
+"""Peak VRAM: predicted by formula."""

@@ -1,0 +1,63 @@
+"""A memory prediction: parts that add up, and an interval that holds the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+How = Literal["formula", "simulated", "measured"]
+
+EXPLAINED = {
+    "weights": "the base model",
+    "adapter": "the LoRA matrices",
+    "gradients": "one for each trained parameter",
+    "optimizer": "its running averages for each trained parameter",
+    "activations": "what the forward pass keeps for the backward pass",
+    "loss": "the head's logits, tile by tile, and their gradient",
+    "workspace": "short-lived tensors while one layer is differentiated",
+    "runtime": "the CUDA context, its libraries, and gaps in the allocator",
+}
+"""What each part is, for the breakdown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Bytes at the moment of the peak; `total` is their sum."""
+
+    weights: int
+    adapter: int
+    gradients: int
+    optimizer: int
+    activations: int
+    loss: int
+    workspace: int
+    runtime: int
+
+    @property
+    def total(self) -> int:
+        held = self.weights + self.adapter + self.gradients + self.optimizer
+        return held + self.activations + self.loss + self.workspace + self.runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the process will peak at, in bytes, as NVML shows it.
+
+    `reserved` is what torch's allocator holds at the peak, `allocated` what of it is in use.
+    `note` says what is out of the ordinary (experts that 4-bit does not reach).
+    """
+
+    parts: Parts
+    low: int
+    high: int
+    how: How = "formula"
+    reserved: int = 0
+    note: str = ""
+
+    @property
+    def peak(self) -> int:
+        return self.parts.total
+
+    @property
+    def allocated(self) -> int:
+        return self.peak - self.parts.runtime

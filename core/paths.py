@@ -1,0 +1,37 @@
+"""Where TuneDeck keeps its things. `TUNEDECK_HOME` moves all of it."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def _default_home() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("tunedeck", appauthor=False)
+
+
+def home() -> Path:
+    """The folder that holds runs, caches and the user's own presets (not created here)."""
+    override = os.environ.get("TUNEDECK_HOME")
+    return Path(override).expanduser() if override else _default_home()
+
+
+def runs_root() -> Path:
+    """One folder a run lies below it."""
+    return home() / "runs"
+
+
+def models_cache() -> Path:
+    """Models that TuneDeck itself converted (hub downloads stay in the Hugging Face cache)."""
+    return home() / "models"
+
+
+def presets_root() -> Path:
+    """The data that ships with TuneDeck: models, GPUs, recipes, the demo."""
+    import presets
+
+    return Path(presets.__path__[0])

@@ -1,0 +1,1 @@
+"""From data, models and free memory to a recommended recipe."""

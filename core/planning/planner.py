@@ -1,0 +1,113 @@
+"""The planner: every sensible model × method for these rows and the memory that is free now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from core.hardware.machine import Gpu, Machine
+from core.models.catalogue import ModelCard, load_catalogue
+from core.planning.basis import with_device
+from core.planning.candidates import Basis, Candidate, Plan
+from core.planning.levers import levers_for
+from core.planning.ranking import recommend
+from core.planning.search import candidate_for, retune
+from core.recipe import MethodName
+from core.units import GIB, bytes_text, duration_text
+
+METHODS: tuple[MethodName, ...] = ("lora", "qlora", "full")
+MOST_PARAMETERS_ON_CPU = 2e9
+
+
+def plan(
+    machine: Machine,
+    *,
+    rows: int,
+    tokens_per_row: float,
+    p95: int,
+    max_tokens: int,
+    models: Sequence[ModelCard] | None = None,
+    seq_length: int | None = None,
+    dollars_per_hour: float | None = None,
+    free_bytes: int | None = None,
+    gpu: str | None = None,
+) -> Plan:
+    """The table for this data on this machine, or for another GPU: one with `free_bytes`, or one
+    of presets/gpus.yaml by its name."""
+    basis = with_device(
+        machine,
+        Basis(rows, tokens_per_row, p95, max_tokens, 0, False, dollars_per_hour=dollars_per_hour),
+        free_bytes,
+        gpu,
+    )
+    cards = list(models) if models is not None else _worth_listing(load_catalogue(), basis)
+    candidates = _ranked(_candidates(cards, basis, seq_length))
+    starred = 0 if candidates and candidates[0].fits else None
+    if starred is not None:
+        candidates[0] = replace(candidates[0], why=recommend(candidates[0]))
+    closest = min(candidates, key=lambda c: c.prediction.high, default=None)
+    return Plan(
+        device=gpu or _device(machine, basis),
+        free_bytes=basis.free_bytes,
+        on_gpu=basis.on_gpu,
+        candidates=tuple(candidates),
+        recommended=starred,
+        levers=levers_for(closest, retune) if starred is None and closest else (),
+        note=_note(machine, basis, candidates, starred),
+    )
+
+
+def _candidates(
+    cards: Iterable[ModelCard], basis: Basis, seq_length: int | None
+) -> Iterable[Candidate]:
+    for card in cards:
+        for method in METHODS:
+            if method == "qlora" and not basis.on_gpu:
+                continue  # 4-bit on a CPU saves memory that small models do not need
+            yield candidate_for(card, method, basis, seq_length)
+
+
+def _ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """What fits first, best first; then what does not, the closest first."""
+    return sorted(
+        candidates,
+        key=lambda c: (not c.fits, -c.score if c.fits else c.prediction.high, c.model.id),
+    )
+
+
+def _worth_listing(cards: Sequence[ModelCard], basis: Basis) -> list[ModelCard]:
+    """All models on a GPU; on a CPU those that one could wait for."""
+    if basis.on_gpu:
+        return list(cards)
+    return [card for card in cards if card.shape.parameters <= MOST_PARAMETERS_ON_CPU]
+
+
+def _device(machine: Machine, basis: Basis) -> str:
+    gpu = machine.best_gpu()
+    if basis.on_gpu and gpu is not None and basis.free_bytes == gpu.free:
+        return _gpu_text(gpu)
+    if basis.on_gpu:
+        return f"a GPU with {bytes_text(basis.free_bytes)} free"
+    return f"{machine.cores} CPU cores"
+
+
+def _gpu_text(gpu: Gpu) -> str:
+    total = f" ({bytes_text(gpu.total)})" if gpu.total else ""
+    return f"GPU {gpu.index}: {gpu.name or 'unnamed'}{total}"
+
+
+def _note(
+    machine: Machine, basis: Basis, candidates: Sequence[Candidate], starred: int | None
+) -> str:
+    """What must be said before the table."""
+    notes = []
+    if not basis.on_gpu:
+        reason = machine.gpu_note or "no GPU is usable"
+        notes.append(f"{reason[:1].upper()}{reason[1:]}: the run takes place on the CPU")
+        if starred is not None and (seconds := candidates[starred].seconds) is not None:
+            notes.append(f"expect about {duration_text(seconds)}, and small models only")
+    elif basis.free_bytes < 2 * GIB:
+        notes.append(f"Only {bytes_text(basis.free_bytes)} of GPU memory are free")
+    elif basis.flops is None:
+        notes.append("This GPU's speed is not known, so no times are given")
+    return "; ".join(notes) + ("." if notes else "")

@@ -1,0 +1,65 @@
+"""From a chosen candidate to the recipe that starts it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from core.planning.candidates import Candidate
+from core.recipe import (
+    DataSection,
+    HardwareSection,
+    MethodSection,
+    ModelSection,
+    Recipe,
+    TrainingSection,
+)
+
+
+def recipe_for(
+    candidate: Candidate,
+    *,
+    name: str,
+    sources: Sequence[str],
+    eval_sources: Sequence[str] = (),
+    mapping: Mapping[str, str] | None = None,
+    rows: int,
+) -> Recipe:
+    """The complete recipe. `rows` decides how much is held out where no eval data is given."""
+    hyper = candidate.hyper
+    return Recipe(
+        name=name[:60] or "run",
+        model=ModelSection(id=candidate.model.id),
+        data=DataSection(
+            train=list(sources),
+            eval=list(eval_sources),
+            mapping=dict(mapping or {}),
+            max_length=candidate.seq_length,
+            eval_fraction=eval_fraction(rows),
+        ),
+        method=MethodSection(
+            name=candidate.method,
+            rank=hyper.rank,
+            alpha=hyper.alpha,
+            dropout=hyper.dropout,
+            target_modules=hyper.targets,
+        ),
+        training=TrainingSection(
+            epochs=hyper.epochs,
+            learning_rate=hyper.learning_rate,
+            warmup=hyper.warmup,
+            micro_batch=candidate.micro_batch,
+            gradient_accumulation=candidate.gradient_accumulation,
+            optimizer=candidate.optimizer,
+            gradient_checkpointing=candidate.gradient_checkpointing,
+        ),
+        hardware=HardwareSection(
+            gpu=candidate.basis.gpu, dollars_per_hour=candidate.basis.dollars_per_hour
+        ),
+    )
+
+
+def eval_fraction(rows: int) -> float:
+    """5 %, but at least some 20 rows of few and no more than some 1,000 of many."""
+    if rows <= 0:
+        return 0.05
+    return round(min(0.2, max(0.05, 20 / rows), max(0.01, 1000 / rows)), 3)

@@ -1,0 +1,223 @@
+"""The recipe: everything that defines a run, and the only configuration object there is.
+
+YAML in, YAML out. A recipe that lies in a run directory is complete: the same file starts the
+same run again. Names are the field's standard terms.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from core.errors import UserError, describe_os_error
+
+MethodName = Literal["lora", "qlora", "full"]
+Switch = Literal["auto"] | bool
+
+
+class _Section(BaseModel):
+    """What all sections share: unknown keys are an error, assignments are checked."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class ModelSection(_Section):
+    """The base model."""
+
+    id: str = Field(min_length=1, description="hub id (org/name) or a local folder")
+    revision: str | None = Field(None, description="hub branch, tag or commit")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="type of the weights; auto: bf16 where the hardware has it"
+    )
+
+
+class DataSection(_Section):
+    """The rows and how they become tokens."""
+
+    train: list[str] = Field(min_length=1, description="files, folders, globs or hub ids")
+    eval: list[str] = Field(default_factory=list, description="held-out rows; else a split")
+    mapping: dict[str, str] = Field(
+        default_factory=dict, description="role → column, for columns that are not recognised"
+    )
+    max_length: int = Field(1024, ge=8, description="tokens a row; longer rows are cut")
+    train_on: Literal["assistant", "last", "all"] = Field(
+        "assistant", description="tokens the loss is taken on: all answers, the last, everything"
+    )
+    eval_fraction: float = Field(0.05, ge=0, lt=1, description="share held out without `eval`")
+    max_rows: int | None = Field(None, ge=1, description="train on the first N usable rows only")
+
+
+class MethodSection(_Section):
+    """What is trained."""
+
+    name: MethodName = Field("lora", description="lora, qlora (NF4 base) or full")
+    rank: int = Field(16, ge=1, le=1024, description="LoRA rank r")
+    alpha: float = Field(32, gt=0, description="LoRA alpha; the update is scaled by alpha/r")
+    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout")
+    target_modules: Literal["attention", "attention-all", "all-linear"] | list[str] = Field(
+        "all-linear", description="attention (q, v), attention-all (q, k, v, o), all-linear, names"
+    )
+
+
+class TrainingSection(_Section):
+    """How it is trained."""
+
+    epochs: float = Field(3.0, gt=0)
+    max_steps: int | None = Field(None, ge=1, description="stops earlier than `epochs` would")
+    learning_rate: float = Field(2e-4, gt=0, lt=1)
+    schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps")
+    micro_batch: int = Field(4, ge=1, description="rows in one forward pass")
+    gradient_accumulation: int = Field(4, ge=1, description="micro-batches in one step")
+    optimizer: Literal["adamw", "adamw-8bit", "paged-adamw-8bit", "sgd"] = "adamw"
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm; 0: no")
+    gradient_checkpointing: Switch = Field("auto", description="less memory, a third more compute")
+    eval_steps: int | None = Field(None, ge=1, description="default: ten times a run")
+    save_steps: int | None = Field(None, ge=1, description="default: as often as evaluation")
+    keep_checkpoints: int = Field(2, ge=1)
+    seed: int = 42
+
+    @property
+    def effective_batch(self) -> int:
+        """Rows that one optimiser step sees."""
+        return self.micro_batch * self.gradient_accumulation
+
+
+class EvaluationSection(_Section):
+    """What is measured on held-out rows when the training has ended."""
+
+    enabled: bool = True
+    rows: int = Field(100, ge=1, description="held-out rows whose answer is generated")
+    base: bool = Field(True, description="measure the untuned model on the same rows")
+    max_new_tokens: int | None = Field(
+        None, ge=1, description="default: half as long again as the longest reference answer"
+    )
+
+
+class HardwareSection(_Section):
+    """Where it runs and what that costs."""
+
+    gpu: Annotated[str, Field(description="auto, cpu, or the GPU's index or UUID")] = "auto"
+    dollars_per_hour: float | None = Field(None, ge=0, description="for the running cost")
+
+
+class Recipe(_Section):
+    """One run, complete."""
+
+    version: Literal[1] = 1
+    name: str = Field("run", min_length=1, max_length=60)
+    model: ModelSection
+    data: DataSection
+    method: MethodSection = Field(default_factory=MethodSection)
+    training: TrainingSection = Field(default_factory=TrainingSection)
+    evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+    hardware: HardwareSection = Field(default_factory=HardwareSection)
+    merge: bool = Field(True, description="write merged/ when the training has ended")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _allow_short_forms(cls, value: Any) -> Any:
+        """`model: id` and `data: file` stand for their sections."""
+        if isinstance(value, dict):
+            if isinstance(value.get("model"), str):
+                value = {**value, "model": {"id": value["model"]}}
+            if isinstance(value.get("data"), str):
+                value = {**value, "data": {"train": [value["data"]]}}
+        return value
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML, keys in the order of this file."""
+        return yaml.safe_dump(
+            self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
+        )
+
+    def with_changes(self, assignments: list[str]) -> Recipe:
+        """A copy with `key.path=value` assignments applied; values are YAML. UserError if bad."""
+        tree = self.model_dump(mode="json")
+        for assignment in assignments:
+            path, separator, text = assignment.partition("=")
+            if not separator:
+                raise UserError(f"“{assignment}” sets nothing.", "Write it as key=value.")
+            _assign(tree, path.strip().split("."), _yaml_value(text, path))
+        return parse_recipe(tree, "--set")
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe file. Relative data and model paths are taken from the file's folder."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}).") from error
+    except OSError as error:
+        raise describe_os_error(error, "read the recipe") from error
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {_yaml_problem(error)}.") from error
+    recipe = parse_recipe(tree, str(path))
+    recipe.data.train = [_beside(path, source) for source in recipe.data.train]
+    recipe.data.eval = [_beside(path, source) for source in recipe.data.eval]
+    recipe.model.id = _beside(path, recipe.model.id)
+    return recipe
+
+
+def parse_recipe(tree: object, where: str) -> Recipe:
+    """Validate a parsed tree; every finding becomes one sentence that names the key."""
+    if not isinstance(tree, dict):
+        raise UserError(f"{where} holds no recipe.", "It needs at least `model:` and `data:`.")
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_sentence(error)}") from error
+
+
+def _sentence(error: ValidationError) -> str:
+    findings = []
+    for finding in error.errors(include_url=False)[:3]:
+        key = ".".join(str(part) for part in finding["loc"]) or "recipe"
+        if finding["type"] == "extra_forbidden":
+            findings.append(f"{key} is not a known key")
+        elif finding["type"] == "missing":
+            findings.append(f"{key} is missing")
+        else:
+            message = finding["msg"][:1].lower() + finding["msg"][1:]
+            findings.append(f"{key}: {message} (got {finding['input']!r:.60})")
+    return "; ".join(findings) + "."
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "it cannot be parsed"
+    return f"{problem} (line {mark.line + 1})" if mark else str(problem)
+
+
+def _yaml_value(text: str, path: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {path}: {_yaml_problem(error)}.") from error
+    if isinstance(value, str):
+        try:
+            return float(value)  # YAML 1.1 reads 2e-4 as a string
+        except ValueError:
+            return value
+    return value
+
+
+def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        branch = tree.setdefault(key, {})
+        if not isinstance(branch, dict):
+            raise UserError(f"--set {'.'.join(keys)}: {key} holds no further keys.")
+        tree = branch
+    tree[keys[-1]] = value
+
+
+def _beside(recipe: Path, source: str) -> str:
+    """`source` as an absolute path if it lies beside the recipe, else as it was (a hub id)."""
+    candidate = recipe.parent / Path(source).expanduser()
+    return str(candidate.resolve()) if candidate.exists() else source
