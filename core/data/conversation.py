@@ -1,0 +1,143 @@
+"""Turns of a chat under one spelling: `role`, `content`, `tool_calls`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from core.data.examples import Message
+
+_ROLE_NAMES = {
+    "system": ("system", "developer"),
+    "user": ("user", "human", "prompter", "customer", "usr", "question", "instruction"),
+    "assistant": (
+        "assistant", "gpt", "bot", "chatgpt", "model", "ai", "chatbot", "bing", "bard", "claude",
+        "answer", "response", "agent", "function_call", "tool_call",
+    ),
+    "tool": (
+        "tool", "function", "observation", "tool_response", "function_response", "ipython",
+        "tool_result",
+    ),
+}  # fmt: skip
+ROLE_OF = {name: role for role, names in _ROLE_NAMES.items() for name in names}
+_KEPT = ("name", "tool_call_id", "weight", "reasoning_content", "thinking", "reasoning")
+
+
+class Unusable(Exception):
+    """A row that cannot be trained on: the problem's code and the reason in words."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(code, detail)
+        self.code = code
+        self.detail = detail
+
+
+def read_turns(value: Any, column: str) -> tuple[Message, ...]:
+    """The turns in a `messages` or `conversations` column."""
+    turns = parse_embedded(value)
+    if turns is None:
+        raise Unusable("missing-field", f"{column} is missing or null")
+    if not isinstance(turns, list):
+        raise Unusable("missing-field", f"{column} is not a list of turns")
+    return tuple([_read_turn(turn, position) for position, turn in enumerate(turns, 1)])
+
+
+def _read_turn(turn: Any, position: int) -> Message:
+    if not isinstance(turn, dict):
+        raise Unusable("missing-field", f"turn {position} is not an object")
+    role, text = turn.get("role"), turn.get("content")
+    if len(turn) == 2 and type(text) is str and type(role) is str and role in _ROLE_NAMES:
+        return turn  # as nearly all are
+    spelled = turn.get("role", turn.get("from"))
+    role = ROLE_OF.get(spelled.strip().lower()) if isinstance(spelled, str) else None
+    if spelled is None:
+        raise Unusable("missing-field", f"turn {position} has no role")
+    if role is None:
+        raise Unusable("unknown-role", f"turn {position} has the role {str(spelled)[:40]!r}")
+    content = turn["content"] if "content" in turn else turn.get("value", turn.get("text"))
+    calls = _tool_calls(turn.get("tool_calls"), position)
+    if content is None and not calls and "function_call" in turn:
+        calls = _tool_calls([{"function": turn["function_call"]}], position)
+    if content is None and not calls:
+        raise Unusable("missing-field", f"turn {position} has no content")
+    text = "" if content is None else as_text(content, f"the content of turn {position}")
+    message: Message = {"role": role, "content": text}
+    if calls:
+        message["tool_calls"] = calls
+    message.update({key: turn[key] for key in _KEPT if turn.get(key) is not None})
+    return message
+
+
+def _tool_calls(value: Any, position: int) -> list[dict[str, Any]]:
+    """Tool calls with their arguments as an object, which is what chat templates expect."""
+    if not value:
+        return []
+    if not isinstance(value, list):
+        raise Unusable("missing-field", f"tool_calls of turn {position} is not a list")
+    calls = []
+    for call in value:
+        function = call.get("function", call) if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise Unusable("missing-field", f"a tool call of turn {position} has no name")
+        arguments = parse_embedded(function.get("arguments", {}))
+        whole = {"type": "function", "function": {**function, "arguments": arguments}}
+        calls.append({**whole, **({"id": call["id"]} if "id" in call else {})})
+    return calls
+
+
+def parse_tools(value: Any) -> tuple[dict[str, Any], ...]:
+    tools = parse_embedded(value)
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise Unusable("missing-field", "tools is not a list of objects")
+    return tuple(tools)
+
+
+def parse_embedded(value: Any) -> Any:
+    """Columns of CSV files hold JSON as text."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    return value
+
+
+def prompt_turns(value: Any, column: str) -> tuple[Message, ...]:
+    """A prompt: turns, or the text of one."""
+    if isinstance(value, list):
+        return read_turns(value, column)
+    text = as_text(value, column)
+    if not text.strip():
+        raise Unusable("missing-field", f"{column} is empty")
+    return ({"role": "user", "content": text},)
+
+
+def completion_turns(value: Any, column: str) -> tuple[Message, ...]:
+    """An answer: turns, or the text of one."""
+    if isinstance(value, list):
+        return read_turns(value, column)
+    return ({"role": "assistant", "content": as_text(value, column)},)
+
+
+def as_text(value: Any, column: str) -> str:
+    """Text, also from numbers and from OpenAI's lists of text parts."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(_part(part, column) for part in value)
+    if value is None:
+        raise Unusable("missing-field", f"{column} is null")
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    raise Unusable("missing-field", f"{column} is {type(value).__name__}, not text")
+
+
+def _part(part: Any, column: str) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, dict) and isinstance(part.get("text"), str):
+        return str(part["text"])
+    kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+    raise Unusable("missing-field", f"{column} holds a part of type {kind!r:.40}, not text")

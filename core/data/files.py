@@ -1,0 +1,248 @@
+"""Opening files as they come: compressed or not, whatever their Unicode encoding."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal, cast
+
+from core.errors import UserError, describe_os_error
+
+Kind = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow", "text", "document"]
+
+KINDS: dict[str, Kind] = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".jsonlines": "jsonl", ".json": "json", ".csv": "csv",
+    ".tsv": "tsv", ".tab": "tsv", ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow",
+    ".feather": "arrow", ".txt": "text", ".md": "document", ".markdown": "document",
+}  # fmt: skip
+PACKED = (".gz", ".xz", ".bz2", ".zst")
+HEAD_BYTES = 65536
+_PIECE = 256
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\x1f\x8b", "gz"), (b"\xfd7zXZ\x00", "xz"), (b"BZh", "bz2"), (b"\x28\xb5\x2f\xfd", "zst"),
+)  # fmt: skip
+_BOMS: tuple[tuple[bytes, str], ...] = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16: its mark begins with the same bytes
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_TEXT_BYTES = bytes({*b"\t\n\x0b\x0c\r\x1b", *range(32, 256)} - {127})
+READ_ERRORS = (OSError, EOFError, lzma.LZMAError, ValueError)
+"""What reading a damaged compressed file can raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A file of rows. `packing` is the compression found in its first bytes (empty: none),
+    `encoding` what its byte order mark says, `mark` the length of that mark."""
+
+    path: Path
+    size: int
+    kind: Kind
+    packing: str
+    encoding: str
+    mark: int
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the bytes on disk are the UTF-8 text itself, so that offsets can be kept."""
+        return not self.packing and self.encoding == "utf-8"
+
+
+def examine(path: Path) -> DataFile:
+    """Look at a file's first bytes. UserError when it cannot be read or holds no rows."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            magic = file.read(8)
+    except OSError as error:
+        raise describe_os_error(error, "read") from error
+    if not magic:
+        raise UserError(f"{path} is empty.", "Open another file.")
+    packing = next((name for start, name in _MAGIC if magic.startswith(start)), "")
+    head = _head(path, packing)
+    encoding, mark = next(
+        ((name, len(bom)) for bom, name in _BOMS if head.startswith(bom)), ("utf-8", 0)
+    )
+    kind = _kind(path, head, encoding, mark)
+    return DataFile(path, size, kind, packing, encoding, mark)
+
+
+class Meter:
+    """How many bytes of the files on disk have been read; readers of many files share one."""
+
+    def __init__(self) -> None:
+        self._done = 0
+        self._raw: IO[bytes] | None = None
+
+    @property
+    def position(self) -> int:
+        return self._done + (self._raw.tell() if self._raw and not self._raw.closed else 0)
+
+    def follow(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+
+    def finish(self, size: int) -> None:
+        self._raw, self._done = None, self._done + size
+
+
+def open_lines(file: DataFile, meter: Meter | None = None) -> IO[bytes]:
+    """The unpacked text as UTF-8 bytes after the mark, whatever encoding it has on disk.
+
+    What cannot be decoded stays invalid UTF-8, so that the row it stands in is found.
+    """
+    stream = _unpack(file.path, file.packing, meter)
+    stream.read(file.mark)
+    if file.encoding == "utf-8":
+        return stream
+    return cast(IO[bytes], io.BufferedReader(_Recoded(stream, file.encoding), 1 << 16))
+
+
+def open_text(file: DataFile, meter: Meter | None = None) -> IO[str]:
+    """The text after the mark; undecodable bytes become lone surrogates."""
+    return io.TextIOWrapper(open_lines(file, meter), "utf-8", errors="surrogateescape", newline="")
+
+
+class _Recoded(io.RawIOBase):
+    """A stream of another encoding, as UTF-8."""
+
+    def __init__(self, stream: IO[bytes], encoding: str) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors="surrogatepass")
+        self._ready = b""
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        while not self._ready and not self._ended:
+            chunk = self._stream.read(1 << 16)
+            self._ended = not chunk
+            try:
+                text = self._decoder.decode(chunk, final=self._ended)
+            except UnicodeDecodeError:
+                text = "\udcff"  # half a character
+                self._decoder.reset()
+            self._ready = text.encode("utf-8", "surrogatepass")
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+
+def _unpack(path: Path, packing: str, meter: Meter | None = None) -> IO[bytes]:
+    try:
+        raw: IO[bytes] = path.open("rb", buffering=1 << 20)
+    except OSError as error:
+        raise describe_os_error(error, "read") from error
+    if meter is not None:
+        meter.follow(raw)
+    if packing == "gz":
+        return cast(IO[bytes], gzip.open(raw, "rb"))
+    if packing == "xz":
+        return lzma.open(raw, "rb")
+    if packing == "bz2":
+        return cast(IO[bytes], bz2.open(raw, "rb"))
+    return _unpack_zstd(raw) if packing == "zst" else raw
+
+
+def _unpack_zstd(raw: IO[bytes]) -> IO[bytes]:
+    """Through pyarrow, which has the codec on every Python that we support."""
+    import pyarrow
+
+    return cast(IO[bytes], io.BufferedReader(pyarrow.input_stream(raw, compression="zstd")))
+
+
+def _head(path: Path, packing: str) -> bytes:
+    """The first bytes, unpacked; of a damaged archive what comes before the damage."""
+    head = b""
+    try:
+        with _unpack(path, packing) as stream:
+            while len(head) < HEAD_BYTES and (piece := stream.read(_PIECE)):
+                head += piece
+    except READ_ERRORS as error:
+        if not head:
+            raise UserError(
+                f"{path} cannot be unpacked: {error}.", "Copy or pack it anew."
+            ) from error
+    return head
+
+
+def _kind(path: Path, head: bytes, encoding: str, mark: int) -> Kind:
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        return "arrow"
+    bare = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    named = KINDS.get(bare.suffix.lower())
+    if named in ("parquet", "arrow"):
+        raise UserError(f"{path} is not a {named} file.", "It may be damaged: copy it anew.")
+    _refuse_binary(path, head, encoding)
+    text = head[mark:].decode(encoding, "replace")
+    if not text.strip() and len(head) < HEAD_BYTES:
+        raise UserError(f"{path} holds nothing but white space.", "Open another file.")
+    if named in (None, "json", "jsonl"):
+        return _kind_of_json(text, named, whole=len(head) < HEAD_BYTES)
+    return named
+
+
+def _refuse_binary(path: Path, head: bytes, encoding: str) -> None:
+    if encoding != "utf-8":
+        return
+    strange = len(head.translate(None, _TEXT_BYTES))
+    often = 10 if _is_utf8(head) else 20
+    if strange * often > len(head):
+        raise UserError(
+            f"{path} is not text: it looks like a binary file.",
+            "Open a jsonl, json, csv, tsv, parquet, txt or md file"
+            " (UTF-16 text needs a byte order mark).",
+        )
+
+
+def _is_utf8(head: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # may end within a character
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _kind_of_json(text: str, named: Kind | None, *, whole: bool) -> Kind:
+    """Whether text with this name is JSON lines, one JSON value, or (nameless) plain text."""
+    lines = [line for line in text.lstrip().split("\n") if line.strip()]
+    first = lines[0].strip()
+    if first[0] not in "[{":
+        return named or "text"
+    if len(lines) == 1 and whole:
+        # one line: a value of its own, unless its name says that it is a row
+        return "jsonl" if named == "jsonl" and first[0] == "{" else "json"
+    alone = _parses(first)
+    if len(lines) == 1:  # longer than what was read
+        return "jsonl" if named == "jsonl" and first[0] == "{" else "json"
+    if alone:
+        return "jsonl"
+    if first[0] == "[":
+        return "json"
+    second = lines[1].strip()
+    if _parses(second):
+        return "jsonl"  # its first line is broken
+    pretty = first[-1] in "{[," and (first != "{" or second[0] in '"}')
+    return "json" if pretty or named == "json" else "jsonl"
+
+
+def _parses(line: str) -> bool:
+    import json
+
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,134 @@
+"""The kinds of problems: how bad each is, what it does to a model, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.data.report import Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of problem. `what` follows the number of rows (“3 rows …”)."""
+
+    severity: Severity
+    what: str
+    remedy: str
+
+
+KINDS: dict[str, Kind] = {
+    "invalid-json": Kind(
+        "error", "cannot be read as JSON and are dropped.", "Mend or delete these lines."
+    ),
+    "encoding": Kind(
+        "error",
+        "are not clean UTF-8: bytes or halves of characters are wrong.",
+        "Save the file as UTF-8; a model learns the wrong characters as they stand.",
+    ),
+    "not-an-object": Kind(
+        "error",
+        "are not an object with named fields and are dropped.",
+        "Every row needs the same names: an object in JSON, as many cells as the header in CSV.",
+    ),
+    "mixed-formats": Kind(
+        "warning",
+        "have another format than most.",
+        "Use one format; rows that cannot be trained on together with the others are dropped.",
+    ),
+    "missing-field": Kind(
+        "error", "lack a field that their format needs and are dropped.", "Fill it in."
+    ),
+    "unknown-role": Kind(
+        "error",
+        "have a turn of an unknown role and are dropped.",
+        "Roles are system, user, assistant and tool (ShareGPT's names are known too).",
+    ),
+    "no-assistant-turn": Kind(
+        "error", "have no answer to train on and are dropped.", "Add the answer."
+    ),
+    "bad-turn-order": Kind(
+        "warning",
+        "have turns out of order.",
+        "Let user and assistant alternate, begin with the user and end with the answer; many"
+        " chat templates refuse anything else.",
+    ),
+    "empty-response": Kind(
+        "error",
+        "have an empty answer: the model would learn to say nothing.",
+        "Fill in or delete it; rows with no other answer are dropped.",
+    ),
+    "too-long": Kind(
+        "warning",
+        "are longer than max_length: the end is cut off, and with it the stop token.",
+        "Raise max_length, or shorten the rows.",
+    ),
+    "no-trained-tokens": Kind(
+        "error",
+        "have no token to train on and are dropped.",
+        "Raise max_length if their prompt fills it; the row's tokens say why.",
+    ),
+    "no-stop-token": Kind(
+        "warning",
+        "do not end with a token that generation stops at: the model may never stop.",
+        "Use a model whose chat template ends answers with one of its stop tokens.",
+    ),
+    "duplicate": Kind(
+        "warning",
+        "repeat an earlier row to the letter: they count twice and favour memorising.",
+        "Delete them, unless the weight is wanted.",
+    ),
+    "near-duplicate": Kind(
+        "info",
+        "are nearly the same as an earlier row (they share 0.8 or more of all runs of three words,"
+        " estimated by MinHash).",
+        "Keep the best of each group.",
+    ),
+    "conflicting-answers": Kind(
+        "warning",
+        "ask the same as another row but answer differently: the model learns a coin toss.",
+        "Keep one answer for each prompt, unless variety is wanted.",
+    ),
+    "leakage": Kind(
+        "error",
+        "of the held-out data are in the training data: their score means nothing.",
+        "Delete them on one side.",
+    ),
+    "few-examples": Kind(
+        "info",
+        "are few for fine-tuning.",
+        "Under 200 rows a model mostly memorises; 500 to 1,000 good ones are a start.",
+    ),
+    "response-length-outlier": Kind(
+        "info",
+        "have an answer far longer or shorter than the others.",
+        "Look at them: they are often mistakes, and long ones cost the most memory.",
+    ),
+    "refusal": Kind(
+        "warning",
+        "answer with refusal boilerplate, which a model picks up quickly.",
+        "Delete them unless refusing is what you want to teach.",
+    ),
+    "control-characters": Kind(
+        "warning",
+        "hold control characters (escape sequences, bidi overrides, NUL).",
+        "Strip them; the model would learn to print them.",
+    ),
+    "secret": Kind(
+        "warning",
+        "hold what looks like a key or password, which a model can repeat to anyone.",
+        "Revoke and remove it.",
+    ),
+    "pii": Kind(
+        "info",
+        "hold what looks like personal data, which a model can repeat to anyone.",
+        "Remove or replace it.",
+    ),
+}  # fmt: skip
+
+CODES = tuple(KINDS)
+BIT = {code: 1 << position for position, code in enumerate(CODES)}
+
+
+def codes_of(mask: int) -> tuple[str, ...]:
+    """The codes in a bit mask of `BIT`."""
+    return tuple(code for code in CODES if mask & BIT[code])
