@@ -1,0 +1,1 @@
+"""Talking to a model: a worker that holds it, and its client."""

@@ -1,0 +1,1 @@
+"""Held-out loss, perplexity and exact match, of the base and of the tuned model."""

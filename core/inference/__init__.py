@@ -1,0 +1,1 @@
+"""Running a model: what chat and evaluation share. Imports torch; child processes only."""

@@ -1,0 +1,1 @@
+"""Runs: a directory each, which is the only truth about it (see `directory`)."""

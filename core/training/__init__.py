@@ -1,0 +1,1 @@
+"""The worker: imports torch, runs only in child processes."""

@@ -1,0 +1,67 @@
+"""The loss, computed at labelled positions only.
+
+A row of chat has perhaps a third of its tokens trained. The LM head is the largest matrix of a
+small model, and its logits the largest tensor of any; where no label is, neither is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from core.data.encoding import IGNORED
+
+
+def labelled_loss_sum(model: nn.Module, input_ids: Tensor, labels: Tensor) -> Tensor:
+    """The summed cross entropy over all labelled tokens (each predicted by the one before it).
+
+    The model's own forward runs unchanged, with scaling and soft-capping of logits where it has
+    them; only what enters its head is cut down to the positions that count.
+    """
+    targets = labels[:, 1:]
+    trained = targets != IGNORED
+    positions = trained.reshape(-1).nonzero().squeeze(1)
+    positions = positions + positions // targets.shape[1]  # back to rows with their last token
+    if positions.numel() == 0:
+        positions = positions.new_zeros(1)  # a zero that still hangs on the graph
+        return _logits_at(model, input_ids, positions).float().sum() * 0.0
+    logits = _logits_at(model, input_ids, positions)
+    chosen = targets[trained].to(logits.device)
+    return nn.functional.cross_entropy(logits.float(), chosen, reduction="sum")
+
+
+def _logits_at(model: nn.Module, input_ids: Tensor, positions: Tensor) -> Tensor:
+    # Rows are padded on the right: causal attention alone keeps padding out of what counts,
+    # and without a mask the attention kernels take their fastest path.
+    with _head_sees_only(_output_head(model), input_ids.shape[1], positions):
+        logits: Tensor = model(input_ids=input_ids, use_cache=False).logits
+    return logits.reshape(-1, logits.shape[-1])
+
+
+@contextmanager
+def _head_sees_only(head: nn.Module, length: int, positions: Tensor) -> Iterator[None]:
+    def select(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden = arguments[0][:, -length:]  # soft prompts stand before the row
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        return (flat[positions.to(flat.device)].unsqueeze(0), *arguments[1:])
+
+    hook = head.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _output_head(model: nn.Module) -> nn.Module:
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    if not isinstance(head, nn.Module):
+        raise TypeError(f"{type(model).__name__} has no language-model head to train.")
+    return head
+
+
+def labelled_tokens(labels: Tensor) -> int:
+    """How many tokens of the batch the loss is taken on."""
+    return int((labels[:, 1:] != IGNORED).sum())

@@ -1,0 +1,205 @@
+"""One training, from the loaded model to the saved result. Imports torch."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, set_seed
+from transformers.utils import logging
+
+from core.data.encoding import encode_prompt
+from core.data.prepared import Prepared
+from core.data.tokenizer import Tokenizer
+from core.recipe import Recipe
+from core.runs.directory import RunDirectory
+from core.runs.state import Exit
+from core.training.checkpoints import MANIFEST, clear_leftovers, newest_checkpoint, publish
+from core.training.loading import load_base, with_adapter
+from core.training.preflight import wants_checkpointing
+from core.training.recovery import halved, is_out_of_memory, record
+from core.training.reporter import Reporter
+from core.training.samples import write_answer
+from core.training.settings import Schedule, schedule, trainer_config
+from core.training.trainer import Tuner
+from core.training.watch import StopSwitch, Watch
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "spiece.model",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+)
+
+
+def train(
+    run: RunDirectory,
+    recipe: Recipe,
+    base: Path,
+    tokenizer: Tokenizer,
+    prepared: Prepared,
+    reporter: Reporter,
+) -> Exit | None:
+    """Train and save. None when done or stopped, else why it could not go on."""
+    reporter.stage("loading")
+    logging.set_verbosity_warning()
+    set_seed(recipe.training.seed)
+    model = with_adapter(load_base(base, recipe), recipe.method)
+    watch = Watch(run, reporter, schedule(recipe, len(prepared.train)), StopSwitch(run))
+    checkpoint = _start(run, reporter, watch.plan)
+    watch.stop.install()
+    while True:
+        trainer = _make_trainer(run, recipe, base, tokenizer, prepared, model, watch)
+        trainer.args.eval_on_start = checkpoint is None
+        smaller = _train_till_memory_ends(trainer, checkpoint, recipe)
+        if smaller is None:
+            break
+        recipe, checkpoint = smaller, newest_checkpoint(run)
+        record(run, recipe)
+        watch.tell_recovery(recipe.training, trainer.state.global_step)
+        del trainer
+        _free_memory()
+    if watch.failure is not None or watch.stopped:
+        return watch.failure
+    _save_result(run, recipe, base, tokenizer, prepared, model)
+    reporter.write_state()
+    return None
+
+
+def _train_till_memory_ends(
+    trainer: Tuner, checkpoint: Path | None, recipe: Recipe
+) -> Recipe | None:
+    """Train to the end, or to where memory does not suffice: then the recipe to go on with."""
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except (RuntimeError, MemoryError) as error:
+        smaller = halved(recipe) if is_out_of_memory(error) else None
+        if smaller is None:
+            raise
+        trainer.save_where_it_broke()
+        return smaller
+    return None
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _start(run: RunDirectory, reporter: Reporter, plan: Schedule) -> Path | None:
+    """Say that training begins, and where: the checkpoint to go on from, if there is one."""
+    run.checkpoints.mkdir(exist_ok=True)
+    clear_leftovers(run)
+    checkpoint = newest_checkpoint(run)
+    step = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+    reporter.stage("training", step=step, total_steps=plan.total)
+    return checkpoint
+
+
+def _make_trainer(
+    run: RunDirectory,
+    recipe: Recipe,
+    base: Path,
+    tokenizer: Tokenizer,
+    prepared: Prepared,
+    model: Any,
+    watch: Watch,
+) -> Tuner:
+    pad = _pad_id(tokenizer)
+    plan = watch.plan
+    choices = _hardware_choices(recipe, base, prepared, model)
+    rows = plan.evaluation_rows(len(prepared.eval), recipe.training.effective_batch)
+    held_out = random.Random(recipe.training.seed).sample(prepared.eval, rows)
+    watch.write_sample = lambda step: _sample(watch, step, model, tokenizer, prepared, pad)
+    return Tuner(
+        run=run,
+        keep_checkpoints=recipe.training.keep_checkpoints,
+        train=prepared.train,
+        held_out=held_out,
+        pad=pad,
+        watch=watch,
+        model=model,
+        args=trainer_config(recipe, plan, run.checkpoints, **choices),
+        processing_class=_transformers_tokenizer(base),
+    )
+
+
+def _hardware_choices(recipe: Recipe, base: Path, prepared: Prepared, model: Any) -> dict[str, Any]:
+    """What follows from the device: fp16 needs a loss scaler, and memory is traded for time."""
+    on_gpu = torch.cuda.is_available()
+    # The weights are loaded already: what they take is part of the prediction.
+    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() if on_gpu else None
+    return {
+        "bf16": False,  # the weights are in bf16 already; autocast would only add copies
+        "fp16": on_gpu and model.dtype is torch.float16,
+        "use_cpu": not on_gpu,
+        "dataloader_pin_memory": on_gpu,
+        "activation_checkpointing": wants_checkpointing(recipe, base, prepared, free),
+    }
+
+
+def _transformers_tokenizer(base: Path) -> Any:
+    """TRL asks for one, though our rows are encoded already."""
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _pad_id(tokenizer: Tokenizer) -> int:
+    """Any id will do: padding stands on the right, where no trained token looks."""
+    known = (tokenizer.pad_id, tokenizer.eos_id, 0)
+    return next(value for value in known if value is not None)
+
+
+def _sample(
+    watch: Watch, step: int, model: Any, tokenizer: Tokenizer, prepared: Prepared, pad: int
+) -> None:
+    if not prepared.held_out:
+        return
+    asked = prepared.held_out[0]
+    prompt = encode_prompt(list(asked.messages), tokenizer, asked.tools)
+    answer = write_answer(model, prompt, tokenizer.stop_ids, pad)
+    watch.tell_sample(step, asked.messages[-1]["content"], tokenizer.decode(answer))
+
+
+def _save_result(
+    run: RunDirectory,
+    recipe: Recipe,
+    base: Path,
+    tokenizer: Tokenizer,
+    prepared: Prepared,
+    model: Any,
+) -> None:
+    """adapter/, or merged/ for full fine-tuning: complete with its tokenizer, in one step."""
+    full = recipe.method.name == "full"
+    place = run.merged if full else run.adapter
+    folder = place.with_name(f".{place.name}.saving")
+    shutil.rmtree(folder, ignore_errors=True)
+    if full:
+        model.config.use_cache = True
+        model.save_pretrained(folder)
+    else:
+        model.peft_config["default"].base_model_name_or_path = recipe.model.id
+        model.save_pretrained(folder, save_embedding_layers=False)
+    for name in TOKENIZER_FILES:
+        if (base / name).is_file():
+            shutil.copyfile(base / name, folder / name)
+    if not tokenizer.has_template and prepared.ledger.format != "text":
+        (folder / "chat_template.jinja").write_text(tokenizer.template, encoding="utf-8")
+    publish(folder, place)
+    os.remove(place / MANIFEST)

@@ -1,0 +1,205 @@
+"""The callback: what a training tells, obeys and refuses to go on with."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from core.recipe import TrainingSection
+from core.runs.directory import RunDirectory
+from core.runs.state import Exit
+from core.training.alarms import Alarm, Alarms
+from core.training.reporter import Reporter
+from core.training.settings import Schedule
+
+NAN_LIMIT = 3
+
+
+class StopSwitch:
+    """Turned by SIGTERM, SIGINT or the `stop` intent; looked at after every step."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._file = run.control / "stop"
+        self._signalled = False
+
+    def install(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._signalled = True
+
+    def __call__(self) -> bool:
+        return self._signalled or self._file.exists()
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Events for every step; intents, evaluation and checkpoints when they are due."""
+
+    def __init__(
+        self, run: RunDirectory, reporter: Reporter, plan: Schedule, stop: StopSwitch
+    ) -> None:
+        self._run = run
+        self._reporter = reporter
+        self.plan = plan
+        self.stop = stop
+        self._began = 0.0
+        self._step_seconds = 0.0
+        self._nan_steps = 0
+        self._alarms = Alarms()
+        self.failure: Exit | None = None
+        self.stopped = False
+        self.step_tokens: Callable[[], int] = lambda: 0
+        self.write_sample: Callable[[int], None] = lambda step: None
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
+    ) -> None:
+        self._began = time.monotonic()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
+    ) -> None:
+        self._step_seconds = time.monotonic() - self._began
+        state.num_input_tokens_seen += self.step_tokens()
+        step = state.global_step
+        last = step >= self.plan.total
+        control.should_log = True
+        control.should_evaluate = step % self.plan.evaluate_every == 0 or last
+        control.should_save = step % self.plan.save_every == 0 and not last
+        self._obey(state, control)
+        if self.stop() and not last:
+            self.stopped = True
+            control.should_evaluate = False
+            control.should_save = True
+            control.should_training_stop = True
+            self._reporter.phase("stopping")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **rest: Any,
+    ) -> None:
+        if not logs or "loss" not in logs:
+            return  # the summary at the end
+        tokens = self.step_tokens()
+        loss = float(logs["loss"])
+        self._reporter.tell(
+            "log",
+            step=state.global_step,
+            epoch=round(float(state.epoch or 0), 4),
+            loss=loss,
+            lr=logs.get("learning_rate"),
+            grad_norm=logs.get("grad_norm"),
+            tokens=int(state.num_input_tokens_seen),
+            tokens_per_s=round(tokens / max(self._step_seconds, 1e-9), 1),
+            step_seconds=round(self._step_seconds, 4),
+        )
+        self._reporter.update(step=state.global_step, loss=loss)
+        self._warn(self._alarms.step(state.global_step, loss, logs.get("grad_norm")))
+        self._check_loss(loss, float(logs.get("grad_norm") or 0.0), state, control)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **rest: Any,
+    ) -> None:
+        if not metrics:
+            return
+        loss = metrics["eval_loss"]
+        self._reporter.tell(
+            "eval",
+            step=state.global_step,
+            epoch=round(float(state.epoch or 0), 4),
+            loss=loss,
+            perplexity=math.exp(min(loss, 700.0)),
+            rows=int(metrics["eval_rows"]),
+        )
+        self._reporter.update(eval_loss=loss)
+        self._warn(self._alarms.evaluation(state.global_step, loss))
+
+    def _warn(self, alarms: list[Alarm]) -> None:
+        for alarm in alarms:
+            self._reporter.warn(alarm.code, alarm.message, alarm.remedy)
+
+    def saved(self, step: int, path: Path) -> None:
+        """A checkpoint is in its place."""
+        self._reporter.tell("checkpoint", step=step, path=str(path))
+
+    def not_saved(self, cause: Exit) -> None:
+        """A checkpoint could not be written. Training goes on: the ones before it are whole.
+
+        A run that was about to stop has lost its last steps then, and ends as failed.
+        """
+        message = f"A checkpoint could not be saved. {cause.message}"
+        if self.stopped:
+            self.failure = Exit(cause.code, message, cause.remedy)
+        else:
+            self._reporter.warn(cause.code, message, cause.remedy)
+
+    def tell_recovery(self, training: TrainingSection, step: int) -> None:
+        """The memory did not suffice; the same steps go on in smaller parts."""
+        self._reporter.warn(
+            "out-of-memory-recovered",
+            f"The memory did not suffice for step {step + 1}. Going on with "
+            f"{training.micro_batch} rows at a time, {training.gradient_accumulation} times a "
+            "step: the same rows in every step, in the same order.",
+            "For more speed lower data.max_length, or use qlora.",
+        )
+
+    def tell_sample(self, step: int, prompt: str, text: str) -> None:
+        self._reporter.tell("sample", step=step, prompt=prompt, text=text)
+
+    def _obey(self, state: TrainerState, control: TrainerControl) -> None:
+        if self._intent("checkpoint"):
+            control.should_save = True
+        if self._intent("evaluate"):
+            control.should_evaluate = True
+        if self._intent("sample"):
+            self.write_sample(state.global_step)
+
+    def _intent(self, name: str) -> bool:
+        """Whether somebody left this intent; it is taken up by being deleted."""
+        try:
+            (self._run.control / name).unlink()
+        except OSError:
+            return False
+        return True
+
+    def _check_loss(
+        self, loss: float, grad_norm: float, state: TrainerState, control: TrainerControl
+    ) -> None:
+        if math.isfinite(loss) and math.isfinite(grad_norm):
+            self._nan_steps = 0
+            return
+        self._nan_steps += 1
+        control.should_save = False  # what is on disk is better than what is in memory
+        if self._nan_steps == 1:
+            self._reporter.warn(
+                "nan-loss",
+                f"The loss or its gradient is not a number at step {state.global_step}.",
+                "If it stays so, the run ends; a lower learning rate is the usual cure.",
+            )
+        if self._nan_steps >= NAN_LIMIT:
+            self.failure = Exit(
+                "nan-loss",
+                f"The loss was not a number {NAN_LIMIT} times in a row, up to step "
+                f"{state.global_step}; the last good checkpoint is kept.",
+                "Lower training.learning_rate (a third of it), or set model.precision to bf16 "
+                "or fp32.",
+            )
+            control.should_evaluate = False
+            control.should_training_stop = True

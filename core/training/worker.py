@@ -1,0 +1,94 @@
+"""The training stage of a run: find the model, encode the data, load, train, save.
+
+    python -P -m core.training.worker RUN_DIRECTORY
+
+Started again, it uses the rows that lie in the run and goes on from the newest whole checkpoint.
+Exit code 0 when trained or stopped (the phase is then `stopping`), 1 with an `error` event.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+import warnings
+from functools import partial
+from pathlib import Path
+
+from core.data.prepared import is_prepared, load_prepared, prepare
+from core.data.rows import Progress
+from core.data.tokenizer import load_tokenizer
+from core.models.locate import locate
+from core.recipe import Recipe, load_recipe
+from core.runs.diagnosis import explain
+from core.runs.directory import RunDirectory
+from core.runs.lifeline import watch_keeper
+from core.runs.state import Exit
+from core.training.device import prepare_environment
+from core.training.preflight import check_disk
+from core.training.reporter import Reporter
+
+
+def main(arguments: list[str]) -> int:
+    watch_keeper()
+    run = RunDirectory(Path(arguments[0]))
+    reporter = Reporter(run)
+    try:
+        recipe = load_recipe(run.recipe)
+        if not is_trained(run, recipe):
+            reason = work(run, recipe, reporter)
+            if reason is not None:
+                reporter.fail(reason)
+                return 1
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run must say why it ended
+        traceback.print_exc()
+        reporter.fail(explain(error))
+        return 1
+    return 0
+
+
+def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
+    """Everything up to the saved result. What needs no torch comes first, so as to fail early."""
+    prepare_environment(recipe.hardware.gpu)
+    reporter.stage("downloading")
+    base = locate(recipe.model.id, recipe.model.revision, reporter.progress)
+    reporter.stage("encoding")
+    tokenizer = load_tokenizer(base)
+    prepared = (
+        load_prepared(run.data)
+        if is_prepared(run.data)
+        else prepare(recipe, tokenizer, run.data, partial(_tell_encoding, reporter))
+    )
+    check_disk(run, recipe, base, prepared)
+    reporter.stage("importing")
+    _quieten_libraries()
+    from core.training.session import train  # torch and all that
+
+    return train(run, recipe, base, tokenizer, prepared, reporter)
+
+
+def _quieten_libraries() -> None:
+    """The log is read by people: no notes from one library to another."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+def _tell_encoding(reporter: Reporter, progress: Progress) -> None:
+    if progress.total_bytes:
+        reporter.progress("reading rows", progress.bytes, progress.total_bytes)
+    else:
+        reporter.progress("reading rows", progress.rows, None, "rows")
+
+
+def is_trained(run: RunDirectory, recipe: Recipe) -> bool:
+    """Whether the training's result is there; it is put in its place in one step."""
+    place = run.merged if recipe.method.name == "full" else run.adapter
+    return place.is_dir()
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # taking torch apart in good order takes seconds and serves nobody
