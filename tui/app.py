@@ -1,0 +1,197 @@
+"""The app: theme, bindings and the way between the places, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import on, work
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.command import CommandPalette, SearchIcon
+from textual.screen import Screen
+from textual.widgets import Input
+
+from core.errors import UserError
+from tui.deck import Deck
+from tui.screens.place import Place
+from tui.theme import DECK, theme_for_terminal
+
+if TYPE_CHECKING:
+    from core.recipe import Recipe
+    from core.runs.directory import RunDirectory
+
+READING_INTERVAL_SECONDS = 2.0
+ABOUT = {
+    "home": "The machine and all runs",
+    "data": "Open rows, see what would be trained on",
+    "plan": "What fits, how long it takes, what it costs",
+    "train": "Watch the run",
+    "result": "Base against tuned on held-out rows",
+    "chat": "Talk to the tuned model",
+}
+
+
+def _home() -> Screen[None]:
+    from tui.screens.home import HomeScreen
+
+    return HomeScreen()
+
+
+def _data() -> Screen[None]:
+    from tui.screens.data import DataScreen
+
+    return DataScreen()
+
+
+def _plan() -> Screen[None]:
+    from tui.screens.plan import PlanScreen
+
+    return PlanScreen()
+
+
+def _train() -> Screen[None]:
+    from tui.screens.train import TrainScreen
+
+    return TrainScreen()
+
+
+def _result() -> Screen[None]:
+    from tui.screens.result import ResultScreen
+
+    return ResultScreen()
+
+
+def _chat() -> Screen[None]:
+    from tui.screens.chat import ChatScreen
+
+    return ChatScreen()
+
+
+class TuneDeck(App[None]):
+    """Fine-tuning from a terminal. A place is imported when it is first visited."""
+
+    TITLE = "TuneDeck"
+    CSS_PATH = "styles/app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {  # type: ignore[assignment]
+        "home": _home,
+        "data": _data,
+        "plan": _plan,
+        "train": _train,
+        "result": _result,
+        "chat": _chat,
+    }
+    COMMAND_PALETTE_DISPLAY = "^p"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(str(number), f"go('{place}')", place.capitalize(), show=False)
+            for number, place in enumerate(MODES, 1)
+        ),
+        Binding("question_mark", "help", "Keys", key_display="?"),
+        Binding("q", "quit", "Quit"),
+        Binding("ctrl+q", "quit", "Quit", show=False),
+        Binding("ctrl+c", "quit", "Quit", show=False, priority=True),
+    ]
+
+    def __init__(self, deck: Deck | None = None, start: str = "home") -> None:
+        super().__init__()
+        self.deck = deck or Deck()
+        self._start = start
+        self._launching = False
+        self.debug_wanted = False
+
+    def on_mount(self) -> None:
+        self.register_theme(DECK)
+        self.theme = theme_for_terminal()
+        self.switch_mode(self._start)
+        self.call_after_refresh(self.read_machine)  # the first frame does not wait for NVML
+        self.set_interval(READING_INTERVAL_SECONDS, self.read_machine)
+
+    @work(thread=True, exclusive=True, group="machine")
+    def read_machine(self) -> None:
+        """Take one reading off the event loop, and show it on the place in front."""
+        from core.hardware.readings import read_machine
+
+        machine = read_machine()
+        self.call_from_thread(self._receive_machine, machine)
+
+    def _receive_machine(self, machine: object) -> None:
+        self.deck.machine = machine  # type: ignore[assignment]
+        if isinstance(self.screen, Place):
+            self.screen.receive_machine(machine)  # type: ignore[arg-type]
+
+    def action_go(self, place: str) -> None:
+        self.switch_mode(place)
+
+    def action_help(self) -> None:
+        from tui.screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.screen))
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The entries of the command palette."""
+        for place, about in ABOUT.items():
+            yield SystemCommand(
+                f"Go to {place.capitalize()}", about, partial(self.action_go, place)
+            )
+        yield SystemCommand("Start the demo", "Embedded model and data, minutes", self.start_demo)
+        yield SystemCommand("Keys", "The keys that work right now", self.action_help)
+        yield SystemCommand("Quit", "Runs at work go on without the app", self.action_quit)
+
+    @on(CommandPalette.Opened)
+    def _still_the_cursor(self) -> None:
+        """A blinking cursor costs 2.6 KB/s over SSH; and a search needs no picture."""
+        self.screen.query_one(Input).cursor_blink = False
+        self.screen.query_one(SearchIcon).icon = "›"
+
+    def start_demo(self) -> None:
+        """Train the embedded model on the embedded data, and show it."""
+        from core import demo
+
+        self.start_run(demo.recipe())
+
+    def start_run(self, recipe: Recipe) -> None:
+        """Launch a run off the event loop and go to Train as soon as it lives."""
+        if self._launching:
+            self.notify("A run is being started already.")
+            return
+        self._launching = True
+        self.notify(f"Starting {recipe.name} …", markup=False, timeout=3)
+        self._launch(recipe)
+
+    @work(thread=True, group="launch")
+    def _launch(self, recipe: Recipe) -> None:
+        from core.runs.supervisor import launch
+
+        try:
+            run = launch(recipe)
+        except UserError as error:
+            self.call_from_thread(self._launched, None, error)
+        else:
+            self.call_from_thread(self._launched, run, None)
+
+    def _launched(self, run: RunDirectory | None, error: UserError | None) -> None:
+        self._launching = False
+        if error is not None:
+            self.report(error)
+        if run is not None:
+            self.deck.run = run
+            self.switch_mode("train")
+
+    def _fatal_error(self) -> None:
+        """Leave with a sentence where Textual would print a traceback; that goes to a file."""
+        if self.debug_wanted:
+            super()._fatal_error()
+            return
+        from tui.crash import keep_traceback
+
+        self._exit_renderables.append(keep_traceback())
+        self._close_messages_no_wait()
+
+    def report(self, error: UserError) -> None:
+        """Show what went wrong and what to do, as plain text."""
+        text = f"{error.message}\n{error.remedy}".strip()
+        self.notify(text, severity="error", markup=False, timeout=12)

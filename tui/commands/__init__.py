@@ -1,0 +1,1 @@
+"""The commands behind `tunedeck`, imported one at a time."""

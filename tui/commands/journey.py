@@ -1,0 +1,118 @@
+"""`demo`, `train` and `attach`: starting a run and watching it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from core.errors import UserError
+from core.recipe import Recipe
+from core.runs.directory import RunDirectory, find_run
+
+
+@click.command()
+@click.option("--headless", is_flag=True, help="Plain progress lines instead of the app.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout; no app.")
+def demo(headless: bool, as_json: bool) -> int:
+    """The whole journey on an embedded model and data: no account, no GPU, no hub."""
+    from core import demo as journey
+
+    return _start_and_watch(journey.recipe(), plain=headless, as_json=as_json)
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one key.")
+@click.option("--detach", is_flag=True, help="Return as soon as the run lives.")
+@click.option("--plain", is_flag=True, help="Plain progress lines instead of the app.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout; no app.")
+def train(recipe: Path, changes: tuple[str, ...], detach: bool, plain: bool, as_json: bool) -> int:
+    """Train RECIPE, a YAML file. The run goes on when this terminal closes."""
+    from core.recipe import load_recipe
+
+    loaded = load_recipe(recipe).with_changes(list(changes))
+    return _start_and_watch(loaded, plain=plain, as_json=as_json, detach=detach)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--plain", is_flag=True, help="Plain lines instead of the app.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout at the end.")
+def attach(run: str, plain: bool, as_json: bool) -> int:
+    """Watch RUN: an id, the beginning of one, a folder, or `last`."""
+    return _watch(find_run(run), plain=plain, as_json=as_json)
+
+
+def _start_and_watch(recipe: Recipe, *, plain: bool, as_json: bool, detach: bool = False) -> int:
+    from core.runs.supervisor import launch
+
+    check_sources(recipe)
+    run = launch(recipe)
+    return watch_or_leave(run, plain=plain, as_json=as_json, detach=detach)
+
+
+def watch_or_leave(run: RunDirectory, *, plain: bool, as_json: bool, detach: bool) -> int:
+    """Attach to a run that has just been started, or say how to do that later."""
+    if not detach:
+        return _watch(run, plain=plain, as_json=as_json)
+    if as_json:
+        from core.runs.state import current_state
+        from tui.follow import outcome
+
+        click.echo(json.dumps(outcome(run, current_state(run))))
+    else:
+        click.echo(f"{run.id} is running. Watch it with: tunedeck attach {run.id}", err=True)
+    return 0
+
+
+def check_sources(recipe: Recipe) -> None:
+    """Say now, not minutes later in a log, that a file of the recipe is not there."""
+    from core.data.sources import check_source
+
+    for source in [*recipe.data.train, *recipe.data.eval]:
+        check_source(source)
+
+
+def _watch(run: RunDirectory, *, plain: bool, as_json: bool) -> int:
+    from tui.launch import has_terminal, open_app
+
+    if has_terminal() and not plain and not as_json:
+        from tui.deck import Deck
+
+        open_app(Deck(run=run), start="train")
+        return 0
+    return follow_to_the_end(run, as_json=as_json)
+
+
+def follow_to_the_end(run: RunDirectory, *, as_json: bool) -> int:
+    """Plain lines until the run ends; Ctrl+C leaves it running."""
+    from tui.follow import follow, outcome, str_or_none
+
+    click.echo(f"run {run.id}\n    {run.path}", err=True)
+    try:
+        state = follow(run)
+    except KeyboardInterrupt:
+        click.echo(
+            f"\n{run.id} goes on. tunedeck attach {run.id} comes back to it, "
+            f"tunedeck stop {run.id} ends it.",
+            err=True,
+        )
+        return 130
+    if as_json:
+        click.echo(json.dumps(outcome(run, state)))
+    if state.phase == "failed":
+        if not as_json:
+            raise UserError(str_or_none(state) or f"{run.id} failed.")
+        return 1
+    _say_the_end(run, state.phase)
+    return 0
+
+
+def _say_the_end(run: RunDirectory, phase: str) -> None:
+    if phase == "stopped":
+        text = f"Stopped with a checkpoint. Go on with: tunedeck resume {run.id}"
+    else:
+        text = f"Finished. Talk to it with: tunedeck chat {run.id}"
+    click.echo(text, err=True)

@@ -1,0 +1,193 @@
+"""`plan` and `estimate`: what fits, how long it takes, what it costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from core.errors import UserError, describe_os_error
+from core.text import clip, printable
+from core.units import bytes_text, duration_text, parse_bytes
+
+if TYPE_CHECKING:
+    from core.data.report import Report
+    from core.memory.prediction import Prediction
+    from core.planning.candidates import Candidate, Plan
+
+MOST_CANDIDATES_PRINTED = 20
+
+
+class Memory(click.ParamType[int]):
+    """An amount of memory: `24GiB`."""
+
+    name = "memory"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return parse_bytes(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.option("--model", required=True, help="A hub id or a local folder.")
+@click.option("--method", type=click.Choice(["lora", "qlora", "full"]), required=True)
+@click.option("--rank", type=click.IntRange(1, 1024), default=16, show_default=True)
+@click.option("--targets", default="all-linear", show_default=True, help="Or attention, or names.")
+@click.option("--seq-length", type=click.IntRange(min=8), default=1024, show_default=True)
+@click.option("--micro-batch", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--optimizer", type=click.Choice(["adamw", "adamw-8bit", "paged-adamw-8bit", "sgd"]),
+    default="adamw", show_default=True,
+)  # fmt: skip
+@click.option("--gradient-checkpointing/--no-gradient-checkpointing", default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def estimate(
+    model: str,
+    method: str,
+    rank: int,
+    targets: str,
+    seq_length: int,
+    micro_batch: int,
+    optimizer: str,
+    gradient_checkpointing: bool,
+    as_json: bool,
+) -> None:
+    """Predict the peak memory of one model and method, as NVML will show it."""
+    from core.memory.formula import predict
+    from core.models.catalogue import card_for
+    from core.planning.as_json import estimate_as_json
+
+    prediction = predict(
+        card_for(model).shape,
+        method,  # type: ignore[arg-type]
+        rank,
+        targets.split(",") if "," in targets else targets,
+        micro_batch,
+        seq_length,
+        gradient_checkpointing,
+        optimizer,
+    )
+    if as_json:
+        click.echo(json.dumps(estimate_as_json(model, method, prediction)))
+    else:
+        click.echo("\n".join(prediction_lines(prediction)))
+
+
+def prediction_lines(prediction: Prediction) -> list[str]:
+    """The parts and their sum, with the interval."""
+    parts = prediction.parts
+    lines = [f"  {name:<12}{bytes_text(getattr(parts, name)):>12}" for name in parts.__slots__]
+    interval = f"{bytes_text(prediction.low)} to {bytes_text(prediction.high)}"
+    lines.append(f"  {'peak':<12}{bytes_text(prediction.peak):>12}  ({interval}, by formula)")
+    return [*lines, *([f"  {prediction.note}"] if prediction.note else [])]
+
+
+@click.command()
+@click.argument("source", nargs=-1, required=True)
+@click.option("--model", help="Plan for this model only.")
+@click.option("--vram", type=Memory(), help="Plan for this much free memory, like 24GiB.")
+@click.option("--gpu", help="Plan for this GPU, like “RTX 4090”.")
+@click.option("--dollars-per-hour", type=click.FloatRange(min=0), help="What the machine costs.")
+@click.option("--write", type=click.Path(path_type=Path), help="Write the recommended recipe.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def plan(
+    source: tuple[str, ...],
+    model: str | None,
+    vram: int | None,
+    gpu: str | None,
+    dollars_per_hour: float | None,
+    write: Path | None,
+    as_json: bool,
+) -> int:
+    """Show what fits for the rows of SOURCE: models × methods, time and money."""
+    from core.hardware.readings import read_machine
+    from core.models.catalogue import card_for
+    from core.planning.as_json import plan_as_json
+    from core.planning.planner import plan as make_plan
+
+    report = _counted(source, model)
+    assert report.tokens is not None
+    found = make_plan(
+        read_machine(),
+        rows=report.usable,
+        tokens_per_row=report.tokens.total / max(1, report.usable),
+        p95=report.tokens.p95,
+        max_tokens=report.tokens.max,
+        models=[card_for(model)] if model else None,
+        dollars_per_hour=dollars_per_hour,
+        free_bytes=vram,
+        gpu=gpu,
+    )
+    if write is not None:
+        _write(write, found, source, report.usable)
+    if as_json:
+        click.echo(json.dumps(plan_as_json(found)))
+    else:
+        click.echo(printable("\n".join(plan_lines(found))))
+    return 0 if found.recommended is not None else 1
+
+
+def _counted(source: tuple[str, ...], model: str | None) -> Report:
+    """The report with tokens: by the model's own tokenizer, else by that of the demo's model."""
+    from core.data.inspection import inspect
+    from core.data.tokenizer import load_tokenizer
+    from core.models.embedded import MODEL_ID
+    from core.models.locate import locate_tokenizer
+
+    tokenizer = load_tokenizer(locate_tokenizer(model or MODEL_ID))
+    report = inspect(list(source), tokenizer=tokenizer, max_length=1_000_000)
+    if report.error:
+        raise UserError(report.error)
+    return report
+
+
+def _write(path: Path, plan: Plan, source: tuple[str, ...], rows: int) -> None:
+    from core.planning.recipes import recipe_for
+    from core.runs.directory import write_atomically
+
+    if plan.recommended is None:
+        raise UserError("Nothing fits, so there is no recipe to write.", _way_out(plan))
+    sources = [str(Path(one).resolve()) if Path(one).exists() else one for one in source]
+    recipe = recipe_for(
+        plan.candidates[plan.recommended], name=Path(source[0]).stem, sources=sources, rows=rows
+    )
+    try:
+        write_atomically(path, recipe.to_yaml())
+    except OSError as error:
+        raise describe_os_error(error, "write the recipe") from error
+    click.echo(f"Recipe written to {path}. Start it with: tunedeck train {path}", err=True)
+
+
+def _way_out(plan: Plan) -> str:
+    return plan.levers[0].text if plan.levers else "Choose a smaller model."
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """The table for people: what fits first."""
+    free = "" if "free" in plan.device else f", {bytes_text(plan.free_bytes)} free"
+    lines = [f"{plan.device}{free}", plan.note, ""]
+    head = f"  {'model':<40} {'method':<6} {'batch':>7} {'length':>6} {'peak':>10}  {'fits':<4}"
+    lines.append(f"{head} {'time':>13} {'money':>8}")
+    shown = plan.candidates[:MOST_CANDIDATES_PRINTED]
+    lines += [_row(one, number == plan.recommended) for number, one in enumerate(shown)]
+    if len(plan.candidates) > len(shown):
+        lines.append(f"  and {len(plan.candidates) - len(shown)} more (--json has all)")
+    if plan.recommended is not None:
+        lines += ["", f"★ {plan.candidates[plan.recommended].why}"]
+    for lever in plan.levers:
+        lines.append(f"→ {lever.text}: saves {bytes_text(lever.saves)}, {lever.costs}")
+    return lines
+
+
+def _row(candidate: Candidate, starred: bool) -> str:
+    batch = f"{candidate.micro_batch}×{candidate.gradient_accumulation}"
+    money = "–" if candidate.dollars is None else f"${candidate.dollars:.2f}"
+    return (
+        f"{'★' if starred else ' '} {clip(candidate.model.id, 40):<40} {candidate.method:<6} "
+        f"{batch:>7} {candidate.seq_length:>6} {bytes_text(candidate.prediction.peak):>10}  "
+        f"{'yes' if candidate.fits else 'no':<4} {duration_text(candidate.seconds):>13} {money:>8}"
+    )

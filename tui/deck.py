@@ -1,0 +1,31 @@
+"""What the app has in hand at the moment; the screens read and set it. Nothing here is precious:
+runs live in their folders, so losing the app loses nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from core.data.report import Report
+    from core.hardware.machine import Machine
+    from core.recipe import Recipe
+    from core.runs.directory import RunDirectory
+
+
+@dataclass(slots=True)
+class Deck:
+    """The thread through the journey: data → recipe → run.
+
+    `source` and `report` come from the Data screen, `recipe` from Plan, `run` is the one that
+    Train, Result and Chat show, `machine` is the latest reading.
+    """
+
+    source: str | None = None
+    report: Report | None = None
+    mapping: dict[str, str] = field(default_factory=dict)
+    model: str | None = None
+    max_length: int = 1024
+    recipe: Recipe | None = None
+    run: RunDirectory | None = None
+    machine: Machine | None = None

@@ -1,0 +1,153 @@
+"""The exact recipe of a run: read it, edit it, write it to a file, start it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import ClassVar
+
+import yaml
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static, TextArea
+
+from core.errors import UserError, describe_os_error
+from core.recipe import Recipe, parse_recipe
+from core.runs.directory import write_atomically
+from core.text import printable
+from tui.widgets.line_input import LineInput
+from tui.widgets.row_pane import Pane
+
+
+class RecipeScreen(ModalScreen[Recipe]):
+    """Ends with the recipe to start, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "start", "Start"),
+        Binding("e", "edit", "Edit"),
+        Binding("w", "write", "Write to a file"),
+        Binding("ctrl+s", "apply", "Take the edit", priority=True),
+        Binding("escape", "back", "Back"),
+        Binding("y,q", "back", "Back", show=False),
+    ]
+    READING = (("s", "start"), ("e", "edit"), ("w", "write to a file"), ("Esc", "back"))
+    EDITING = (("^s", "take the edit"), ("Esc", "drop it"))
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(classes="dialogue")
+        self._recipe = recipe
+
+    def compose(self) -> ComposeResult:
+        editor = TextArea(id="editor", show_line_numbers=True)
+        editor.cursor_blink = False
+        with Vertical(classes="frame"):
+            yield Static(Content.styled("Recipe", "bold"))
+            with Pane(id="reader"):
+                yield Static(highlighted(self._recipe.to_yaml()), id="yaml")
+            yield editor
+            yield LineInput("a file to write the recipe to", id="file")
+            yield Static("", id="message")
+            yield Static("", id="recipe-keys")
+
+    def on_mount(self) -> None:
+        self._edit(False)
+
+    # Editing
+
+    @property
+    def editing(self) -> bool:
+        """Whether the text can be changed."""
+        return bool(self.query_one(TextArea).display)
+
+    def _edit(self, editing: bool) -> None:
+        self.query_one(TextArea).display = editing
+        self.query_one("#reader").display = not editing
+        self.query_one("#file").display = False
+        self._say("")
+        keys = self.EDITING if editing else self.READING
+        parts = [p for key, words in keys for p in ((key, "bold $accent"), f" {words}   ")]
+        self.query_one("#recipe-keys", Static).update(Content.assemble(*parts))
+        self.query_one("#editor" if editing else "#reader").focus()
+
+    def action_edit(self) -> None:
+        self.query_one(TextArea).text = self._recipe.to_yaml()
+        self._edit(True)
+
+    def action_apply(self) -> None:
+        if not self.editing:
+            return
+        try:
+            self._recipe = recipe_from(self.query_one(TextArea).text)
+        except UserError as error:
+            self._say(str(error))
+            return
+        self.query_one("#yaml", Static).update(highlighted(self._recipe.to_yaml()))
+        self._edit(False)
+
+    def _say(self, text: str, style: str = "$error") -> None:
+        message = Content.styled(printable(text), style) if text else Content("")
+        self.query_one("#message", Static).update(message)
+
+    # Leaving, starting, writing
+
+    def action_back(self) -> None:
+        if self.editing:
+            self._edit(False)
+        else:
+            self.dismiss(None)
+
+    def action_start(self) -> None:
+        self.dismiss(self._recipe)
+
+    def action_write(self) -> None:
+        entry = self.query_one("#file", LineInput)
+        entry.value = str(Path.cwd() / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', self._recipe.name)}.yaml")
+        entry.display = True
+        entry.focus()
+
+    @on(LineInput.Left)
+    def _write_left(self) -> None:
+        self._edit(False)
+
+    @on(Input.Submitted, "#file")
+    def _write(self, event: Input.Submitted) -> None:
+        path = Path(event.value.strip()).expanduser()
+        if not event.value.strip() or path.exists():
+            self._say(f"{path} exists already. Choose another name.")
+            return
+        try:
+            write_atomically(path, self._recipe.to_yaml())
+        except OSError as error:
+            self._say(str(describe_os_error(error, "write")))
+            return
+        self._edit(False)
+        self._say(f"Written. tunedeck train {path} starts it.", "$success")
+
+
+def recipe_from(text: str) -> Recipe:
+    """The recipe that a text is. UserError in one sentence when it is none."""
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise UserError(f"This is not YAML{where}: {problem}.") from error
+    return parse_recipe(tree, "This recipe")
+
+
+def highlighted(text: str) -> Content:
+    """YAML with its keys told apart from its values."""
+    lines = []
+    for line in printable(text).split("\n"):
+        found = re.match(r"(\s*(?:- )?)([\w-]+:)(.*)", line)
+        if found is None:
+            lines.append(Content(line))
+        else:
+            indent, key, value = found.groups()
+            lines.append(Content.assemble(indent, (key, "$primary"), value))
+    return Content("\n").join(lines)

@@ -1,0 +1,308 @@
+"""The four looks at a source (rows, problems, lengths, columns) and the pane beside them."""
+
+from __future__ import annotations
+
+import shlex
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.reactive import var
+from textual.widgets import Input
+
+from core.data.report import Problem
+from core.data.rows import Page
+from core.errors import UserError
+from core.text import printable
+from core.units import count_text
+from tui.data_session import DataSession, Source
+from tui.threads import hand_over
+from tui.widgets.data_lines import (
+    PROBLEM_COLUMNS,
+    column_lines,
+    histogram,
+    problem_row,
+    problem_words,
+)
+from tui.widgets.line_input import LineInput
+from tui.widgets.line_table import LineTable
+from tui.widgets.painted import LiveLines
+from tui.widgets.row_pane import Pane, RowPane, readable, tokens
+from tui.widgets.row_table import PAGE, RowTable
+
+VIEWS = ("rows", "problems", "lengths", "columns")
+
+
+class DataViews(Vertical):
+    """One view at a time; where there is room, the details of its highlighted line beside it."""
+
+    view: var[str] = var("rows")
+    """Which of the four is seen."""
+    as_tokens: var[bool] = var(False, init=False)
+    """Whether the pane shows a row's tokens."""
+    opened_line: var[bool] = var(False, init=False)
+    """Whether the pane has taken the list's place, where there is room for one only."""
+
+    class Mapped(Message):
+        """The user says which column has which role."""
+
+        def __init__(self, mapping: dict[str, str]) -> None:
+            super().__init__()
+            self.mapping = mapping
+
+    def __init__(self, session: DataSession, *, id: str) -> None:
+        super().__init__(id=id)
+        self._session = session
+        self._problem: str | None = None
+        self._search = ""
+
+    def compose(self) -> ComposeResult:
+        yield LiveLines(id="views")
+        yield LineInput("text that a row holds", id="find")
+        with Horizontal(id="middle"):
+            with Vertical(id="list"):
+                yield RowTable(id="rows")
+                yield LineTable(PROBLEM_COLUMNS, id="problems")
+                with Pane(id="lengths"):
+                    yield LiveLines(id="histogram")
+                yield LiveLines(id="columns")
+                yield LineInput("prompt=column completion=column", id="mapping")
+            yield RowPane(id="pane")
+
+    def on_mount(self) -> None:
+        self.query_one("#find").display = False
+
+    # What it shows
+
+    @property
+    def filtered(self) -> bool:
+        """Whether only some rows are shown."""
+        return bool(self._problem or self._search)
+
+    def start(self, source: Source) -> None:
+        """Another source, or the same in another way: nothing is known of it yet."""
+        self._problem, self._search = None, ""
+        self.query_one(RowTable).reset()
+        self.query_one(RowPane).show(Content(""))
+        self.view = "rows"
+        self.refresh_report()
+
+    def show_opened(self, source: Source) -> None:
+        """The first rows are known, and the columns."""
+        if source.opened is None:
+            return
+        self.query_one(RowTable).reset(len(source.opened.rows))
+        self.refresh_report()
+        mapping = " ".join(f"{r}={shlex.quote(c)}" for r, c in source.opened.mapping.items())
+        self.query_one("#mapping", Input).value = mapping
+        if source.opened.format == "unknown":
+            self.view = "columns"
+        self.focus_list()
+
+    def grow(self, known_rows: int) -> None:
+        """The pass has come further."""
+        if not self.filtered:
+            self.query_one(RowTable).grow(known_rows)
+            self._show_labels()
+
+    def refresh_report(self) -> None:
+        """The report has news."""
+        source = self._session.source
+        report = source.report if source else None
+        rows = [problem_row(problem) for problem in self._problems]
+        self.query_one("#problems", LineTable).show_rows(rows)
+        if report is not None and report.complete and not self.filtered:
+            self.query_one(RowTable).renew(report.rows)
+        self._show_lengths()
+        opened = source.opened if source else None
+        self.query_one("#columns", LiveLines).show(column_lines(opened) if opened else [])
+        self._show_labels()
+        if self.view == "problems":
+            self._show_pane()
+
+    @property
+    def _problems(self) -> tuple[Problem, ...]:
+        source = self._session.source
+        return source.report.problems if source and source.report else ()
+
+    def _show_labels(self) -> None:
+        source = self._session.source
+        found = f"Problems {len(self._problems)}" if source and source.report else "Problems"
+        names = {
+            "rows": f"Rows {count_text(self.query_one(RowTable).count)}",
+            "problems": found,
+            "lengths": "Lengths",
+            "columns": "Columns",
+        }
+        here, there = "bold underline $accent", "$text-muted"
+        line = Content("   ").join(
+            Content.styled(names[view], here if view == self.view else there) for view in VIEWS
+        )
+        if self.filtered:
+            what = printable(self._problem or f"“{self._search}”", single_line=True)
+            line += Content.assemble(f"   only {what}  ", ("Esc", "bold $accent"), " shows all")
+        self.query_one("#views", LiveLines).show([line])
+
+    def _show_lengths(self) -> None:
+        source = self._session.source
+        counted = source.report.tokens if source and source.report else None
+        length = source.max_length if source else 0
+        size = self.query_one("#list").size
+        lines = histogram(counted, length, size.width or 76, size.height or 18)
+        self.query_one("#histogram", LiveLines).show(lines)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._show_lengths)
+
+    # Moving between the views
+
+    def watch_view(self, view: str) -> None:
+        for name in VIEWS:
+            self.query_one(f"#{name}").display = name == view
+        self.query_one("#mapping").display = view == "columns"
+        self.opened_line = False
+        self.set_class(view in ("lengths", "columns"), "-no-pane")
+        self._show_labels()
+        self._show_pane()
+        self.call_after_refresh(self._show_lengths)
+
+    def turn(self, step: int) -> None:
+        """To the next view, or the one before."""
+        self.view = VIEWS[(VIEWS.index(self.view) + step) % len(VIEWS)]
+        self.focus_list()
+
+    def focus_list(self) -> None:
+        self.query_one("#mapping" if self.view == "columns" else f"#{self.view}").focus()
+
+    def watch_opened_line(self, opened: bool) -> None:
+        self.set_class(opened, "-opened")
+        if opened:
+            self.query_one(RowPane).focus()
+
+    def back(self) -> bool:
+        """Undo the last step into something: the pane, the search, the filter. False at the top."""
+        find = self.query_one("#find", Input)
+        if self.opened_line:
+            self.opened_line = False
+        elif self.filtered or find.display:
+            find.display, find.value = False, ""
+            self._filter(None, "")
+        elif self.view != "rows":
+            self.view = "rows"
+        else:
+            return False
+        self.focus_list()
+        return True
+
+    # Rows
+
+    @on(RowTable.PageNeeded)
+    def _page_needed(self, event: RowTable.PageNeeded) -> None:
+        self._fetch_page(event.start, event.generation)
+
+    @work(thread=True, group="pages")
+    def _fetch_page(self, start: int, generation: int) -> None:
+        try:
+            page = self._session.client.rows(
+                start, PAGE, problem=self._problem, search=self._search
+            )
+        except UserError:
+            return  # another opening has overtaken this one
+        hand_over(self, self._receive_page, page, generation)
+
+    def _receive_page(self, page: Page, generation: int) -> None:
+        self.query_one(RowTable).receive(page, generation)
+        self._show_labels()
+
+    @on(LineTable.Highlighted)
+    def _highlighted(self, event: LineTable.Highlighted) -> None:
+        if event.table.id == self.view:
+            self._show_pane()
+
+    @on(LineTable.Opened)
+    def _line_opened(self, event: LineTable.Opened) -> None:
+        if event.table.id == "problems":
+            self._filter(self._problems[event.index].code, "")
+            self.view = "rows"
+            self.focus_list()
+        else:
+            self.opened_line = True
+
+    def _filter(self, problem: str | None, search: str) -> None:
+        if (problem, search) == (self._problem, self._search):
+            return
+        self._problem, self._search = problem, search
+        source = self._session.source
+        table = self.query_one(RowTable)
+        table.reset(0 if self.filtered else source.progress.known_rows if source else 0)
+        table.ask(0)
+        self._show_labels()
+
+    @on(LineInput.Left)
+    def _line_left(self, event: LineInput.Left) -> None:
+        """Out of the line: to the rows, that were there before it."""
+        if event.line.id == "find" or self.view == "columns":
+            self.back()
+
+    def find(self) -> None:
+        """Type a text that the rows to be shown must hold."""
+        self.view = "rows"
+        entry = self.query_one("#find", Input)
+        entry.display = True
+        entry.focus()
+
+    @on(Input.Submitted, "#find")
+    def _find(self, event: Input.Submitted) -> None:
+        self.query_one("#find").display = False
+        self._filter(self._problem, event.value)
+        self.focus_list()
+
+    # The pane
+
+    def watch_as_tokens(self) -> None:
+        self._show_pane()
+
+    def _show_pane(self) -> None:
+        pane = self.query_one(RowPane)
+        if self.view == "problems":
+            index = self.query_one("#problems", LineTable).cursor
+            shown = index < len(self._problems)
+            pane.show(problem_words(self._problems[index]) if shown else NO_PROBLEMS)
+        elif self.view == "rows":
+            row = self.query_one(RowTable).selected
+            if row is not None:
+                self._fetch_row(row.number, self.as_tokens)
+
+    @work(thread=True, exclusive=True, group="row")
+    def _fetch_row(self, number: int, as_tokens: bool) -> None:
+        try:
+            if as_tokens:
+                content = tokens(self._session.client.tokens(number))
+            else:
+                content = readable(self._session.client.row(number))
+        except UserError as error:
+            content = Content.styled(printable(str(error)), "$text-muted")
+        hand_over(self, self._show_row, number, as_tokens, content)
+
+    def _show_row(self, number: int, as_tokens: bool, content: Content) -> None:
+        row = self.query_one(RowTable).selected
+        if row is not None and (row.number, self.as_tokens) == (number, as_tokens):
+            self.query_one(RowPane).show(content)
+
+    # Columns
+
+    @on(Input.Submitted, "#mapping")
+    def _map(self, event: Input.Submitted) -> None:
+        try:
+            pairs = [word.partition("=") for word in shlex.split(event.value)]
+        except ValueError:
+            pairs = [("", "", "")]
+        if all(role and column for role, _, column in pairs):
+            self.post_message(self.Mapped({role: column for role, _, column in pairs}))
+        else:
+            self.notify("Write it as role=column, a space between two of them.", markup=False)
+
+
+NO_PROBLEMS = Content.styled("No problems have been found.", "$text-muted")

@@ -1,0 +1,119 @@
+"""The two parts of the Plan screen that follow their width: the memory bar and the details."""
+
+from __future__ import annotations
+
+from textual.content import Content
+
+from core.hardware.machine import Machine
+from core.planning.candidates import Candidate
+from core.planning.levers import levers_for
+from core.planning.search import retune
+from core.text import printable
+from tui.widgets.block import Block
+from tui.widgets.plan_lines import (
+    lever_lines,
+    memory_lines,
+    parts_lines,
+    setting_lines,
+    span_line,
+    time_lines,
+    verdict,
+)
+
+
+class MemoryBar(Block):
+    """Used, this run, left; it moves with the readings and with the highlighted row."""
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self._machine: Machine | None = None
+        self._candidate: Candidate | None = None
+
+    def show(self, machine: Machine | None, candidate: Candidate | None) -> None:
+        self._machine, self._candidate = machine, candidate
+        self.update()
+
+    def build(self, width: int) -> list[Content]:
+        if self._machine is None:
+            return [Content.styled("Reading the machine …", "$text-muted"), Content("")]
+        return memory_lines(self._machine, self._candidate, width)
+
+
+class CandidateDetails(Block):
+    """The highlighted candidate: whether it fits and why, its knobs, its parts or its levers."""
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self._candidate: Candidate | None = None
+        self.brief = False
+
+    def show(self, candidate: Candidate | None, brief: bool) -> None:
+        """Show this one; `brief` leaves out what is in the table already."""
+        self._candidate, self.brief = candidate, brief
+        self.update()
+
+    def build(self, width: int) -> list[Content]:
+        candidate = self._candidate
+        if candidate is None:
+            return []
+        if self.brief:
+            return self._brief(candidate, width)
+        levers = [] if candidate.fits else [*_levers(candidate, width), Content("")]
+        return [
+            Content.styled(printable(candidate.model.id, single_line=True), "bold"),
+            Content(f"{candidate.method}  ") + verdict(candidate),
+            span_line(candidate),
+            *time_lines(candidate),
+            Content(""),
+            *setting_lines(candidate),
+            Content(""),
+            *levers,
+            *parts_lines(candidate, width),
+            Content(""),
+            *_wrapped(_sentence(candidate.why), width),
+            *_wrapped(_about(candidate), width),
+        ]
+
+    def _brief(self, candidate: Candidate, width: int) -> list[Content]:
+        """Below a table on a low screen: the knobs, and beside them what the memory goes to."""
+        right = parts_lines(candidate, 0) if candidate.fits else _levers(candidate, 0)
+        head = verdict(candidate) + Content("  ") + span_line(candidate)
+        return [head, *_two_columns(setting_lines(candidate), right, width)]
+
+
+def _levers(candidate: Candidate, width: int) -> list[Content]:
+    return lever_lines(levers_for(candidate, retune), width)
+
+
+def _two_columns(left: list[Content], right: list[Content], width: int) -> list[Content]:
+    """Beside one another, where the screen is low."""
+    edge = max(line.cell_length for line in left) + 3
+    if edge + 30 > width:
+        return left
+    rows = max(len(left), len(right))
+    left = [*left, *[Content("")] * (rows - len(left))]
+    right = [*right, *[Content("")] * (rows - len(right))]
+    return [a.pad_right(edge - a.cell_length) + b for a, b in zip(left, right, strict=True)]
+
+
+def _about(candidate: Candidate) -> str:
+    model = candidate.model
+    parts = [model.licence and _licence(candidate)]
+    if model.gated:
+        parts.append("Its licence has to be accepted on the hub first")
+    return ". ".join(part for part in parts if part) + ("." if any(parts) else "")
+
+
+def _licence(candidate: Candidate) -> str:
+    model = candidate.model
+    return f"Licence {model.licence}" + (f": {model.allows}" if model.allows else "")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _wrapped(text: str, width: int) -> list[Content]:
+    import textwrap
+
+    return [Content(line) for line in textwrap.wrap(printable(text), max(20, width))]

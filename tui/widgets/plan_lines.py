@@ -1,0 +1,204 @@
+"""What the Plan screen says: the table's rows, the memory to scale, a candidate explained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from core.hardware.machine import Machine
+from core.planning.candidates import Candidate, Lever
+from core.text import printable
+from core.units import GIB, MISSING, bytes_text, count_text, parameters_text
+from tui.widgets.line_table import Column, Row
+
+COLUMNS = (
+    Column("  Model", 16, grow=1),
+    Column("Size", 5, right=True, needs=90),
+    Column("Method", 6),
+    Column("Batch", 5, right=True, needs=72),
+    Column("Length", 6, right=True, needs=80),
+    Column("Peak", 8, right=True),
+    Column("Fits", 5),
+    Column("Time", 7, right=True),
+    Column("Cost", 7, right=True, needs=62),
+)
+MOST_OVERSHOOT = 1.5
+"""How far beyond the memory's end the bar goes; more than that is only in the number."""
+PART_WORDS = {
+    "weights": "base weights",
+    "adapter": "adapter",
+    "gradients": "gradients",
+    "optimizer": "optimiser states",
+    "activations": "activations",
+    "loss": "loss",
+    "workspace": "workspace",
+    "runtime": "CUDA, libraries",
+}
+KNOBS = (
+    ("[ ]", "length"),
+    ("- +", "micro-batch"),
+    ("r R", "rank"),
+    ("e E", "epochs"),
+    ("c", "checkpointing"),
+)
+
+
+def candidate_row(candidate: Candidate, starred: bool, turned: bool) -> Row:
+    """A model and a method with its settings, what it needs and what it takes."""
+    mark = ("★ ", "$accent") if starred else ("~ " if turned else "  ", "$text-muted")
+    fits = ("✓ yes", "$success") if candidate.fits else ("✗ no", "$error")
+    name = candidate.model.id.rstrip("/").rsplit("/", 1)[-1]
+    return (
+        Content.assemble(mark, printable(name, single_line=True)),
+        parameters_text(candidate.model.shape.parameters),
+        candidate.method,
+        f"{candidate.micro_batch}×{candidate.gradient_accumulation}",
+        count_text(candidate.seq_length),
+        bytes_text(candidate.prediction.peak),
+        Content.styled(*fits),
+        about(candidate.seconds),
+        MISSING if candidate.dollars is None else f"${candidate.dollars:,.2f}",
+    )
+
+
+def about(seconds: float | None) -> str:
+    """A time that is only known roughly, with no more digits than that deserves."""
+    if seconds is None:
+        return MISSING
+    if seconds < 90:
+        return f"~{max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"~{round(seconds / 60)} min"
+    return f"~{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"~{seconds / 86400:.1f} d"
+
+
+def memory_lines(machine: Machine, candidate: Candidate | None, width: int) -> list[Content]:
+    """Used, this run, left: a bar to scale and the numbers over it."""
+    names, used, total = _device(machine)
+    if used is None or total is None:
+        return [Content(f"{names[0]}: its memory cannot be read."), Content("")]
+    peak = candidate.prediction.peak if candidate else 0
+    scale = min(max(total, used + peak), MOST_OVERSHOOT * total)
+    full = round(total / scale * width)
+    taken = min(width, round((used + peak) / scale * width))
+    start = round(used / scale * width)
+    bar = Content.assemble(
+        ("═" * start, "$text-muted"),
+        ("━" * (min(taken, full) - start), "$accent"),
+        ("╍" * (taken - full), "$error"),
+        ("─" * (full - taken), "$border"),
+    )
+    words = _memory_words(used, total, peak)
+    room = width - words.cell_length - 3
+    title = next((text for text in names if len(text) <= room), "")
+    return [Content.styled(f"{title}   ", "bold") + words, bar]
+
+
+def _memory_words(used: int, total: int, peak: int) -> Content:
+    left = total - used - peak
+    return Content.assemble(
+        ("═", "$text-muted"),
+        f" used {gib(used)}   ",
+        ("━", "$accent"),
+        f" this run {gib(peak)}   ",
+        ("─", "$border") if left >= 0 else ("╍", "$error"),
+        f" left {gib(left)}   " if left >= 0 else f" {gib(-left)} too much   ",
+        (f"of {gib(total)} GiB", "$text-muted"),
+    )
+
+
+def gib(size: float) -> str:
+    """GiB with three figures."""
+    value = size / GIB
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def _device(machine: Machine) -> tuple[list[str], int | None, int | None]:
+    """What the run would take: its names, the longest first, and its memory."""
+    gpu = machine.best_gpu()
+    if gpu is None:
+        return ["RAM"], machine.ram_total - machine.ram_available, machine.ram_total
+    name = printable(gpu.name or "GPU", single_line=True).removeprefix("NVIDIA ")
+    used = gpu.total - gpu.free if gpu.total is not None and gpu.free is not None else None
+    return [f"GPU {gpu.index} {name}", name, f"GPU {gpu.index}"], used, gpu.total
+
+
+def verdict(candidate: Candidate) -> Content:
+    """Whether it fits, with its numbers."""
+    fits = ("✓ fits", "bold $success") if candidate.fits else ("✗ does not fit", "bold $error")
+    peak, free = gib(candidate.prediction.peak), gib(candidate.basis.free_bytes)
+    return Content.assemble(fits, f": peak {peak} of {free} GiB free")
+
+
+def span_line(candidate: Candidate) -> Content:
+    """The interval that holds the peak 95 times in 100, and how it was found."""
+    prediction = candidate.prediction
+    text = f"between {gib(prediction.low)} and {gib(prediction.high)} GiB ({prediction.how})"
+    return Content.styled(text, "$text-muted")
+
+
+def parts_lines(candidate: Candidate, width: int) -> list[Content]:
+    """The peak's parts, which add up to it, each with a bar to one scale where there is room."""
+    parts, peak = candidate.prediction.parts, max(1, candidate.prediction.peak)
+    label = max(map(len, PART_WORDS.values()))
+    room = min(40, width - label - 14)
+    lines = []
+    for name, words in PART_WORDS.items():
+        size = getattr(parts, name)
+        if name == "runtime" and not candidate.basis.on_gpu:
+            words = "Python, torch, …"
+        if size:
+            bar = "  " + "━" * max(1, round(size / peak * room)) if room > 4 else ""
+            lines.append(_part(words, size, label) + Content.styled(bar, "$accent"))
+    return [*lines, _part("peak, the sum", candidate.prediction.peak, label).stylize("bold")]
+
+
+def _part(words: str, size: int, label: int) -> Content:
+    return Content.assemble((f"{words:<{label}}", "$text-muted"), f"  {size / GIB:>8.2f} GiB")
+
+
+def setting_lines(candidate: Candidate) -> list[Content]:
+    """The knobs with their values, the keys that turn them before each."""
+    lora = candidate.method != "full"
+    values = {
+        "length": f"{count_text(candidate.seq_length)} tokens",
+        "micro-batch": (
+            f"{candidate.micro_batch} × {candidate.gradient_accumulation}"
+            f" = {candidate.micro_batch * candidate.gradient_accumulation} rows a step"
+        ),
+        "rank": f"{candidate.hyper.rank}" if lora else "none, all is trained",
+        "epochs": f"{candidate.hyper.epochs:g}, {count_text(candidate.steps)} steps",
+        "checkpointing": "on" if candidate.gradient_checkpointing else "off",
+    }
+    return [
+        Content.assemble(
+            (f"{keys:<4}", "bold $accent"), (f"{name:<15}", "$text-muted"), values[name]
+        )
+        for keys, name in KNOBS
+    ]
+
+
+def time_lines(candidate: Candidate) -> list[Content]:
+    """How long and how much, and between what."""
+    if candidate.seconds is None:
+        return [Content.styled("The device's speed is not known: no time is given.", "$text-muted")]
+    cost = "" if candidate.dollars is None else f" and ${candidate.dollars:,.2f}"
+    low, high = about(candidate.seconds_low)[1:], about(candidate.seconds_high)[1:]
+    return [
+        Content(f"about {about(candidate.seconds)[1:]}{cost}"),
+        Content.styled(f"between {low} and {high}, estimated", "$text-muted"),
+    ]
+
+
+def lever_lines(levers: Sequence[Lever], width: int) -> list[Content]:
+    """What would make it smaller, the strongest first; what that costs where there is room."""
+    if not levers:
+        return [Content("No knob makes it small enough.")]
+    lines = [Content.styled("What makes it smaller", "bold $text-muted")]
+    for lever in levers:
+        saves = f"−{gib(lever.saves)} GiB"
+        lines.append(Content(f"{saves:>9}  {lever.text}"))
+        if len(lever.costs) + 11 <= width:
+            lines.append(Content.styled(f"{'':>11}{lever.costs}", "$text-muted"))
+    return lines

@@ -1,0 +1,121 @@
+"""One row: its conversation as one reads it, or its tokens as the training sees them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from core.data.encoded import Span, SpanKind
+from core.data.rows import RowDetail, RowTokens, TokenSequence
+from core.units import count_text
+
+MOST_CHARACTERS = 20_000
+MOST_TOKENS = 4_000
+# A colour and an attribute each, so that the kinds differ without colour too.
+KIND_STYLES: dict[SpanKind, str] = {
+    "trained": "bold underline $accent",
+    "context": "",
+    "special": "reverse $text-muted",
+    "truncated": "strike $error",
+}
+
+
+class Pane(VerticalScroll):
+    """Scrolls with the arrows or j and k."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("k", "scroll_up", "Up", show=False),
+        Binding("j", "scroll_down", "Down", show=False),
+        Binding("g", "scroll_home", "Top", show=False),
+        Binding("G", "scroll_end", "Bottom", show=False),
+    ]
+
+
+class RowPane(Pane):
+    """The row itself."""
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="row-text", markup=False)
+
+    def show(self, content: Content) -> None:
+        """Show this from its top."""
+        self.query_one(Static).update(content)
+        self.scroll_home(animate=False)
+
+
+def readable(detail: RowDetail) -> Content:
+    """The row's problems, then its turns; its raw text where it has no turns."""
+    place = detail.place.rsplit("/", 1)[-1]
+    parts = [_title(f"Row {detail.number:,}", place)]
+    parts += [
+        Content.assemble(("! ", "bold $warning"), (problem.message, "$warning"))
+        for problem in detail.problems
+    ]
+    for turn in detail.turns:
+        parts += [Content(""), Content.styled(turn.role, "bold $primary"), _clipped(turn.text)]
+    if not detail.turns:
+        parts += [Content(""), _clipped(detail.raw)]
+    return Content("\n").join(parts)
+
+
+def tokens(row: RowTokens) -> Content:
+    """The row's training sequences, token by token, under a legend."""
+    parts = [_title(f"Row {row.number:,}", "as the training sees it"), legend()]
+    for number, sequence in enumerate(row.sequences, 1):
+        if len(row.sequences) > 1:
+            heading = f"Sequence {number} of {len(row.sequences)}"
+            parts += [Content(""), Content.styled(heading, "bold $primary")]
+        parts += [counts(sequence)]
+        parts += [Content.styled(note, "$text-muted") for note in sequence.notes]
+        parts += [Content(""), spans(sequence.spans)]
+    return Content("\n").join(parts)
+
+
+def legend() -> Content:
+    """What the styles mean, each in its own style."""
+    words = [Content.styled(f" {kind} ", style) for kind, style in KIND_STYLES.items()]
+    return Content(" ").join(words)
+
+
+def counts(sequence: TokenSequence) -> Content:
+    """Tokens, how many are trained, how many are cut, and whether the answer learns to end."""
+    share = f" ({100 * sequence.trained / sequence.total:.0f} %)" if sequence.total else ""
+    text = f"{count_text(sequence.total)} tokens, {count_text(sequence.trained)} trained{share}"
+    cut = f", {count_text(sequence.cut)} cut off" if sequence.cut else ""
+    if sequence.stop:
+        stop = Content.styled("✓ learns to stop", "$success")
+    else:
+        stop = Content.styled("✗ does not learn to stop", "$warning")
+    return Content.assemble((text + cut + "  ", "$text-muted"), stop)
+
+
+def spans(tokens: tuple[Span, ...]) -> Content:
+    """The tokens in the style of their kind; every other one on a lighter ground."""
+    parts = [
+        (_shown(span.text), f"{KIND_STYLES[span.kind]}{' on $panel' if index % 2 else ''}".strip())
+        for index, span in enumerate(tokens[:MOST_TOKENS])
+    ]
+    if len(tokens) > MOST_TOKENS:
+        parts.append((f"\n… {count_text(len(tokens) - MOST_TOKENS)} more tokens", "$text-muted"))
+    return Content.assemble(*parts)
+
+
+def _shown(text: str) -> str:
+    """A token with its line breaks visible, for they are tokens too."""
+    return text.replace("\n", "⏎\n")
+
+
+def _title(what: str, where: str) -> Content:
+    return Content.assemble((what, "bold"), (f"  {where}", "$text-muted"))
+
+
+def _clipped(text: str) -> Content:
+    if len(text) <= MOST_CHARACTERS:
+        return Content(text)
+    more = count_text(len(text) - MOST_CHARACTERS)
+    return Content.assemble(text[:MOST_CHARACTERS], (f"\n… {more} more characters", "$text-muted"))
