@@ -1,0 +1,122 @@
+"""Measures the inspector on a big file, and `datasets` with a plain map on the same file.
+
+    python -m tests.bench.measure_inspect [ROWS] [--tokenizer FOLDER] [--exact]
+
+Prints one JSON object: MB/s and peak memory (of the whole process tree) of both, and the time
+until the first rows are there. A million rows (the default) are 1.1 GB on disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from core.data.client import DataClient
+from tests.bench.make_rows import write_rows
+
+INSPECT = """
+import sys
+from pathlib import Path
+from core.data.inspection import inspect
+from core.data.tokenizer import load_tokenizer
+folder = sys.argv[2]
+tokenizer = load_tokenizer(Path(folder)) if folder else None
+report = inspect([sys.argv[1]], tokenizer=tokenizer, exact=sys.argv[3] == "exact")
+print(report.rows, report.usable, [(problem.code, problem.count) for problem in report.problems])
+"""
+BASELINE = """
+import sys
+from datasets import load_dataset
+rows = load_dataset("json", data_files=sys.argv[1], split="train", cache_dir=sys.argv[2])
+def check(row):
+    return {"answers": sum(turn["role"] == "assistant" for turn in row["messages"])}
+rows = rows.map(check, num_proc=2)
+print(len(rows))
+"""
+
+
+def run(script: str, *arguments: str) -> dict[str, Any]:
+    """Time a script in a process of its own, and the most memory that its tree takes."""
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    peak = 0
+    watched = psutil.Process(process.pid)
+    reader = threading.Thread(target=process.wait)
+    reader.start()
+    while reader.is_alive():
+        peak = max(peak, tree_memory(watched))
+        reader.join(0.1)
+    out, err = process.communicate()
+    seconds = time.monotonic() - started
+    said = out.strip() if process.returncode == 0 else err.strip().splitlines()[-1]
+    return {"seconds": round(seconds, 1), "peak_mb": peak >> 20, "said": said}
+
+
+def tree_memory(process: psutil.Process) -> int:
+    """Unique memory of a process and its children, so that shared libraries count once."""
+    total = 0
+    try:
+        for one in (process, *process.children(recursive=True)):
+            try:
+                total += one.memory_full_info().uss
+            except psutil.Error:
+                continue  # it has just ended
+    except psutil.Error:
+        return total
+    return total
+
+
+def first_rows(path: Path) -> float:
+    """Seconds from nothing to the first rows, the start of the child included."""
+    client = DataClient()
+    started = time.monotonic()
+    client.open([str(path)])
+    client.rows(0, 50)
+    seconds = time.monotonic() - started
+    client.close()
+    return round(seconds, 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", type=int, nargs="?", default=1_000_000)
+    parser.add_argument("--tokenizer", default="")
+    parser.add_argument("--exact", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        write_rows(path, options.rows)
+        sound = Path(folder) / "sound.jsonl"  # `datasets` gives up at the first broken row
+        write_rows(sound, options.rows, sound=True)
+        megabytes = path.stat().st_size / 1e6
+        found = run(INSPECT, str(path), options.tokenizer, "exact" if options.exact else "")
+        baseline = run(BASELINE, str(sound), str(Path(folder) / "cache"))
+        for result in (found, baseline):
+            result["mb_per_s"] = round(megabytes / result["seconds"], 1)
+        print(
+            json.dumps(
+                {
+                    "megabytes": round(megabytes),
+                    "first_rows_seconds": first_rows(path),
+                    "inspect": found,
+                    "datasets": baseline,
+                },
+                indent=1,
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()

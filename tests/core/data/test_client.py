@@ -1,0 +1,200 @@
+"""The data service in its child process, through the client that the app uses."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.data.client import DataClient
+from core.data.report import Report
+from core.data.rows import Progress
+from core.data.tokenizer import load_tokenizer
+from core.errors import UserError
+from tests.core.data.conftest import MakeFolder
+from tests.core.data.test_tokenizer import CHATML, SPECIALS
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.progress: list[Progress] = []
+        self.reports: list[Report] = []
+        self.ended = threading.Event()
+
+    def on_progress(self, progress: Progress) -> None:
+        self.progress.append(progress)
+        if progress.ended:
+            self.ended.set()
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture
+def client(listener: Listener) -> Iterator[DataClient]:
+    client = DataClient(listener.on_progress, listener.reports.append)
+    yield client
+    client.close()
+
+
+def row(question: str, answer: str) -> str:
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return json.dumps({"messages": turns}, ensure_ascii=False)
+
+
+def write(path: Path, lines: list[str]) -> str:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def mixed(folder: Path) -> str:
+    """Line 2 is broken, line 3 blank, line 5 repeats line 1."""
+    return write(
+        folder / "rows.jsonl",
+        [row("Grüße?", "yes"), "{broken", "  ", row("b \x1b[31m", "no"), row("Grüße?", "yes")],
+    )
+
+
+def test_rows_report_and_tokens(
+    client: DataClient, listener: Listener, tmp_path: Path, make_folder: MakeFolder
+) -> None:
+    folder = make_folder(CHATML, SPECIALS, eos="<|im_end|>")
+    opened = client.open([mixed(tmp_path)], tokenizer=folder, max_length=64)
+    assert opened.format == "messages"
+    assert [(r.number, r.problems) for r in opened.rows][:2] == [(1, ()), (2, ("invalid-json",))]
+    assert listener.ended.wait(20)
+    report = client.report
+    assert report is not None
+    assert report.complete
+    assert report.rows == 4 == sum(report.ledger.values())
+    assert report.tokens is not None
+    page = client.rows(0, 10)
+    assert (page.total, page.complete) == (4, True)
+    assert [r.number for r in page.rows] == [1, 2, 4, 5]
+    assert page.rows[3].problems == ("duplicate",)
+    assert page.rows[2].prompt == "b ␛[31m"
+    assert [r.number for r in client.rows(0, 5, problem="duplicate").rows] == [5]
+    assert [r.number for r in client.rows(0, 5, search="GRÜß").rows] == [1, 5]
+    detail = client.row(4)
+    assert detail.place.endswith("rows.jsonl:4")
+    assert [turn.text for turn in detail.turns] == ["b ␛[31m", "no"]
+    assert detail.problems[0].code == "control-characters"
+    (sequence,) = client.tokens(1).sequences
+    text = "".join(span.text for span in sequence.spans if span.kind == "trained")
+    assert text == "yes<|im_end|>"
+    assert sequence.stop
+    assert sequence.total == len(sequence.spans)
+    ids = [span.token for span in sequence.spans]
+    assert load_tokenizer(folder).decode(ids).startswith("<|im_start|>user\nGrüße?")
+
+
+@pytest.mark.parametrize("kind", ["csv", "gz", "json", "txt", "parquet"])
+def test_other_files_are_spooled(
+    client: DataClient, listener: Listener, tmp_path: Path, kind: str
+) -> None:
+    rows = [{"question": f"q{n}", "answer": f"a {n}"} for n in range(300)]
+    path = tmp_path / f"rows.{kind}"
+    if kind == "csv":
+        path.write_text("question,answer\n" + "".join(f"q{n},a {n}\n" for n in range(300)))
+    elif kind == "gz":
+        path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    elif kind == "json":
+        path.write_text(json.dumps({"data": rows}))
+    elif kind == "txt":
+        path.write_text("\n".join(f"a {n}" for n in range(300)))
+    else:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    client.open([str(path)])
+    assert listener.ended.wait(20)
+    page = client.rows(290, 20)
+    assert page.total == 300
+    assert [r.answer for r in page.rows][-1] == "a 299"
+    assert client.row(300).turns[-1].text == "a 299"
+    assert client.report is not None
+    assert client.report.usable == 300
+
+
+def test_opening_a_large_file_is_quick_and_can_be_cancelled(
+    client: DataClient, listener: Listener, tmp_path: Path
+) -> None:
+    line = row("q" * 300, "a" * 300) + "\n"
+    path = tmp_path / "large.jsonl"
+    with path.open("w") as file:
+        for _ in range(300):
+            file.write(line * 1000)
+    client.open([mixed(tmp_path)])  # the child is up
+    listener.ended.wait(20)
+    listener.ended.clear()
+    started = time.monotonic()
+    assert client.open([str(path)]).rows[0].number == 1
+    assert time.monotonic() - started < 1.0
+    assert client.rows(5, 10).start == 5
+    assert not listener.ended.is_set()
+    client.cancel()
+    assert listener.ended.wait(5)
+    assert client.progress.stage == "cancelled"
+    assert client.report is not None
+    assert not client.report.complete
+    assert client.row(3).number == 3
+
+
+def test_errors_are_sentences(client: DataClient, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No data is open"):
+        client.rows(0, 1)
+    with pytest.raises(UserError, match="There is no file"):
+        client.open([str(tmp_path / "nothing.jsonl")])
+    client.open([mixed(tmp_path)])
+    with pytest.raises(UserError, match="tokenizer"):
+        client.tokens(1)
+    with pytest.raises(UserError, match="no row 99"):
+        client.row(99)
+    client.close()
+    with pytest.raises(UserError, match="No data is open"):
+        client.row(1)
+
+
+def test_many_threads_may_ask_at_once(
+    client: DataClient, listener: Listener, tmp_path: Path
+) -> None:
+    client.open([write(tmp_path / "rows.jsonl", [row(f"q{n}", f"a{n}") for n in range(500)])])
+    listener.ended.wait(20)
+    answers: list[tuple[int, str]] = []
+
+    def ask(number: int) -> None:
+        answers.extend((n, client.row(n).turns[0].text) for n in range(number, 500, 8))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(answers) == 499
+    assert all(text == f"q{number - 1}" for number, text in answers)
+
+
+def test_closing_wakes_those_who_wait(client: DataClient, tmp_path: Path) -> None:
+    client.open([mixed(tmp_path)])
+    caught: list[UserError] = []
+
+    def ask() -> None:
+        try:
+            while True:
+                client.row(1)
+        except UserError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    client.close()
+    thread.join(10)
+    assert len(caught) == 1

@@ -1,0 +1,152 @@
+"""A hub on loopback, and folders that look like models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMIT = "a" * 40
+LLAMA_CONFIG: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 256,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+}
+
+
+@dataclass
+class Hub:
+    """What the fake hub holds, and how it misbehaves."""
+
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    status: dict[str, tuple[int, str]] = field(default_factory=dict)
+    hangs: bool = False
+    stalls_in: str = ""
+    address: str = ""
+    requests: list[str] = field(default_factory=list)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def add(self, model: str, **extra: bytes) -> None:
+        """A small but whole model."""
+        self.files[model] = {
+            "config.json": json.dumps(LLAMA_CONFIG).encode(),
+            "tokenizer.json": b"{}",
+            "model.safetensors": b"\x01" * 300_000,
+            "onnx/model.onnx": b"\x02" * 1000,
+            "README.md": b"hello",
+        } | {name.replace("__", "."): content for name, content in extra.items()}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *arguments: object) -> None:
+        return
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def _answer(self, *, body: bool) -> None:
+        self.hub.requests.append(f"{self.command} {self.path}")
+        if self.hub.hangs:
+            self.hub.released.wait(60)
+            return None
+        path = self.path.split("?")[0]
+        if path.startswith("/api/models/"):
+            return self._info("/".join(path.split("/")[3:5]))
+        parts = path.strip("/").split("/")
+        return self._file("/".join(parts[:2]), "/".join(parts[4:]), body)
+
+    def _info(self, model: str) -> None:
+        if model not in self.hub.files:
+            return self._error(401, "RepoNotFound")
+        siblings = [
+            {"rfilename": name, "size": len(content)}
+            for name, content in self.hub.files[model].items()
+        ]
+        content = json.dumps({"id": model, "sha": COMMIT, "siblings": siblings}).encode()
+        return self._send(200, content, {"Content-Type": "application/json"})
+
+    def _file(self, model: str, name: str, body: bool) -> None:
+        if model in self.hub.status:
+            return self._error(*self.hub.status[model])
+        content = self.hub.files.get(model, {}).get(name)
+        if content is None:
+            return self._error(404, "EntryNotFound")
+        tag = hashlib.sha256(content).hexdigest()
+        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{tag}"'}
+        stalls = body and name == self.hub.stalls_in
+        return self._send(200, content, headers, body=body, stalls=stalls)
+
+    def _error(self, status: int, code: str) -> None:
+        self._send(status, b"{}", {"X-Error-Code": code, "X-Error-Message": code})
+
+    def _send(
+        self,
+        status: int,
+        content: bytes,
+        headers: dict[str, str],
+        *,
+        body: bool = True,
+        stalls: bool = False,
+    ) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if stalls:
+            self.wfile.write(content[: len(content) // 2])
+            self.wfile.flush()
+            self.hub.released.wait(60)
+            self.close_connection = True
+        elif body and self.command != "HEAD":
+            self.wfile.write(content)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """The hub's address is set, with an empty cache and an empty TuneDeck home."""
+    hub = Hub()
+    handler = type("Handler", (_Handler,), {"hub": hub})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    hub.address = f"http://127.0.0.1:{server.server_port}"
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("TUNEDECK_HOME", str(tmp_path / "home"))
+    yield hub
+    hub.released.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """A folder with a config, a tokenizer and (empty) weights."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(LLAMA_CONFIG))
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"")
+    return folder

@@ -1,0 +1,1 @@
+"""Stages for the keeper's tests: real processes that do little."""

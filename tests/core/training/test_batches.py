@@ -1,0 +1,62 @@
+"""The order of rows, and their padding."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from core.data.encoding import IGNORED
+from core.training.batches import collate, epoch_order
+
+GENERATOR = random.Random(3)
+LENGTHS = [GENERATOR.randint(5, 200) for _ in range(203)]
+
+
+def padding(order: list[int], batch: int) -> int:
+    batches = [order[at : at + batch] for at in range(0, len(order), batch)]
+    widest = sum(max(LENGTHS[row] for row in each) * len(each) for each in batches)
+    return widest - sum(LENGTHS)
+
+
+def test_every_row_once_and_another_order_each_epoch() -> None:
+    first, second = (epoch_order(LENGTHS, 8, 42, epoch) for epoch in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(len(LENGTHS)))
+    assert first != second
+    assert first == epoch_order(LENGTHS, 8, 42, 0)
+    assert first != epoch_order(LENGTHS, 8, 43, 0)
+
+
+def test_little_padding() -> None:
+    shuffled = list(range(len(LENGTHS)))
+    random.Random(0).shuffle(shuffled)
+    assert padding(epoch_order(LENGTHS, 8, 42, 0), 8) < padding(shuffled, 8) / 4
+
+
+def test_long_and_short_batches_are_mixed() -> None:
+    order = epoch_order(LENGTHS, 8, 42, 0)
+    widths = [max(LENGTHS[row] for row in order[at : at + 8]) for at in range(0, 200, 8)]
+    assert widths != sorted(widths)
+    assert widths != sorted(widths, reverse=True)
+
+
+def test_the_longest_row_comes_at_once() -> None:
+    first = epoch_order(LENGTHS, 8, 42, 0)[:8]
+    longest_in_full_batches = max(LENGTHS[row] for row in epoch_order(LENGTHS, 8, 42, 0)[:200])
+    assert max(LENGTHS[row] for row in first) == longest_in_full_batches
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9])
+def test_few_rows(count: int) -> None:
+    assert sorted(epoch_order(LENGTHS[:count], 8, 0, 0)) == list(range(count))
+
+
+def test_padded_to_the_longest_row_on_the_right() -> None:
+    rows = [
+        {"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]},
+        {"input_ids": [8], "labels": [8]},
+    ]
+    batch = collate(rows, pad=2)
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 2, 2]]
+    assert batch["labels"].tolist() == [[IGNORED, 6, 7], [8, IGNORED, IGNORED]]
+    assert batch["tokens"].item() == 4

@@ -1,0 +1,78 @@
+"""What cannot fit is refused before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from core.data.prepared import Prepared, prepare
+from core.data.tokenizer import load_tokenizer
+from core.errors import UserError
+from core.recipe import Recipe
+from core.runs.directory import RunDirectory
+from core.training import preflight
+from core.training.preflight import check_disk, disk_bytes, expected_memory, wants_checkpointing
+
+MakeRecipe = Callable[..., Recipe]
+
+
+@pytest.fixture
+def prepared(make_recipe: MakeRecipe, tiny_model: Path, tmp_path: Path) -> Prepared:
+    return prepare(make_recipe(), load_tokenizer(tiny_model), tmp_path / "data")
+
+
+def test_a_small_disk_is_refused_with_the_levers(
+    make_recipe: MakeRecipe,
+    tiny_model: Path,
+    prepared: Prepared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = RunDirectory(tmp_path)
+    check_disk(run, make_recipe(), tiny_model, prepared)
+    usage = shutil.disk_usage(tmp_path)._replace(free=5_000_000)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"4\.77 MiB is free") as caught:
+        check_disk(run, make_recipe(), tiny_model, prepared)
+    assert "keep_checkpoints" in caught.value.remedy
+
+
+def test_more_checkpoints_and_more_weights_need_more_disk(
+    make_recipe: MakeRecipe, tiny_model: Path, prepared: Prepared
+) -> None:
+    few = disk_bytes(make_recipe(training={"keep_checkpoints": 1}), tiny_model, prepared)
+    many = disk_bytes(make_recipe(training={"keep_checkpoints": 9}), tiny_model, prepared)
+    full = disk_bytes(make_recipe(method={"name": "full"}), tiny_model, prepared)
+    unmerged = disk_bytes(make_recipe(merge=False), tiny_model, prepared)
+    weights = (tiny_model / "model.safetensors").stat().st_size
+    assert few < many
+    assert full > disk_bytes(make_recipe(), tiny_model, prepared)
+    assert disk_bytes(make_recipe(), tiny_model, prepared) - unmerged == weights
+
+
+def test_activations_are_kept_where_they_fit(
+    make_recipe: MakeRecipe, tiny_model: Path, prepared: Prepared
+) -> None:
+    recipe = make_recipe()
+    expected = expected_memory(recipe, tiny_model, prepared, gradient_checkpointing=False)
+    assert expected is not None
+    high = expected.high
+    assert not wants_checkpointing(recipe, tiny_model, prepared, None)
+    assert not wants_checkpointing(recipe, tiny_model, prepared, high)
+    assert wants_checkpointing(recipe, tiny_model, prepared, high - 1)
+    forced = make_recipe(training={"gradient_checkpointing": True})
+    assert wants_checkpointing(forced, tiny_model, prepared, None)
+
+
+def test_importing_the_worker_loads_nothing_heavy() -> None:
+    import subprocess
+
+    code = "import sys, core.training.worker; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert "core.training.worker" in loaded
+    assert not loaded & {"torch", "transformers", "datasets", "trl", "peft", "bitsandbytes"}

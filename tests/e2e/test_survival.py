@@ -1,0 +1,158 @@
+"""Runs outlive what started them, and die honestly: real training of a tiny model, killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from core.runs.directory import RunDirectory
+from core.runs.events import EventReader
+from core.runs.history import RunHistory
+from core.runs.state import RunState, current_state
+from tests.e2e.conftest import Run, one_object
+from tests.e2e.terminal import Terminal
+
+Recipes = Callable[..., Path]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, tiny_model: Path, tiny_rows: Path) -> Recipes:
+    """Writes a recipe for the tiny model; `steps` decides how long it runs."""
+
+    def write(steps: int, name: str = "tiny") -> Path:
+        tree = {
+            "name": name,
+            "model": str(tiny_model),
+            "data": {"train": [str(tiny_rows)], "max_length": 128},
+            "method": {"rank": 4},
+            "training": {
+                "max_steps": steps,
+                "micro_batch": 4,
+                "gradient_accumulation": 1,
+                "eval_steps": 50,
+                "save_steps": 5,
+                "learning_rate": 1e-3,
+            },
+            "evaluation": {"rows": 4, "max_new_tokens": 4},
+        }
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(tree))
+        return path
+
+    return write
+
+
+def launch(tunedeck: Run, recipe: Path) -> RunDirectory:
+    done = tunedeck("train", str(recipe), "--detach", "--json")
+    assert done.returncode == 0, done.stderr
+    return RunDirectory(Path(one_object(done)["directory"]))
+
+
+def history(run: RunDirectory) -> RunHistory:
+    folded = RunHistory()
+    folded.update(EventReader(run.events).read())
+    return folded
+
+
+def wait_until(run: RunDirectory, reached: Callable[[RunState], bool], seconds: float) -> RunState:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        state = current_state(run)
+        if reached(state):
+            return state
+        time.sleep(0.05)
+    raise AssertionError(f"not reached: {current_state(run)}\n{run.log.read_text()[-2000:]}")
+
+
+def at_step(step: int) -> Callable[[RunState], bool]:
+    return lambda state: state.step >= step or not state.alive
+
+
+def over(state: RunState) -> bool:
+    return not state.alive
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGHUP, None], ids=["kill", "hup", "close"]
+)
+def test_the_run_outlives_the_app(
+    terminal: Callable[..., Terminal], tunedeck: Run, recipe: Recipes, number: int | None
+) -> None:
+    run = launch(tunedeck, recipe(4000))
+    window = terminal("attach", run.id)
+    window.wait_for("loss", seconds=60)
+    before = wait_until(run, at_step(3), 60)
+    if number is None:
+        window.close()
+    else:
+        window.kill(number)
+    after = wait_until(run, at_step(before.step + 5), 60)
+    assert after.alive
+    stopped = tunedeck("stop", run.id)
+    assert stopped.returncode == 0, stopped.stderr
+    assert current_state(run).phase == "stopped"
+
+
+def test_stop_leaves_a_checkpoint_and_resume_goes_on(tunedeck: Run, recipe: Recipes) -> None:
+    run = launch(tunedeck, recipe(400))
+    wait_until(run, at_step(3), 60)
+    tunedeck("stop", run.id)
+    step = current_state(run).step
+    assert (run.checkpoints / f"checkpoint-{step}").is_dir()
+    resumed = tunedeck("resume", run.id, "--detach")
+    assert resumed.returncode == 0, resumed.stderr
+    wait_until(run, at_step(step + 3), 60)
+    steps = [at for at, _ in history(run).loss]
+    assert steps == list(range(1, steps[-1] + 1))
+    tunedeck("stop", run.id)
+
+
+def test_a_killed_worker_is_reported_and_resumed(
+    terminal: Callable[..., Terminal], tunedeck: Run, recipe: Recipes
+) -> None:
+    run = launch(tunedeck, recipe(4000))
+    window = terminal("attach", run.id)
+    state = wait_until(run, at_step(12), 90)
+    window.wait_for("loss")
+    assert state.pid is not None
+    os.kill(state.pid, signal.SIGKILL)
+    dead = wait_until(run, over, 3)
+    assert dead.phase == "failed"
+    assert dead.exit is not None
+    assert "kill" in dead.exit.message.lower()
+    window.wait_for("failed", "Failed", seconds=3)
+    listed = json.loads(tunedeck("runs", "--json").stdout)["runs"]
+    assert [entry["state"] for entry in listed] == ["failed"]
+    resumed = tunedeck("resume", run.id, "--detach")
+    assert resumed.returncode == 0, resumed.stderr
+    wait_until(run, at_step(15), 60)
+    assert [at for at, _ in history(run).loss][:15] == list(range(1, 16))
+    tunedeck("stop", run.id)
+
+
+def test_two_runs_at_once_do_not_disturb_each_other(tunedeck: Run, recipe: Recipes) -> None:
+    first = launch(tunedeck, recipe(30, "first"))
+    second = launch(tunedeck, recipe(30, "second"))
+    for run in (first, second):
+        assert wait_until(run, over, 120).phase == "finished"
+    one, two = list(history(first).loss), list(history(second).loss)
+    assert len(one) == 30
+    assert one == two
+
+
+def test_a_finished_run_tells_its_whole_history(tunedeck: Run, recipe: Recipes) -> None:
+    done = tunedeck("train", str(recipe(6)), "--json")
+    assert done.returncode == 0, done.stderr
+    report = one_object(done)
+    assert report["state"] == "finished"
+    attached = tunedeck("attach", report["id"])
+    assert attached.returncode == 0
+    assert "step 6/6" in attached.stderr
+    assert {"base", "tuned"} <= set(report["results"])

@@ -1,0 +1,75 @@
+"""What all places share: the way between them, help, the palette, small terminals, quitting."""
+
+from __future__ import annotations
+
+import pytest
+from textual.widgets import Input
+
+from core.errors import UserError
+from tests.tui.conftest import Open, sees, shown, until
+from tui.app import TuneDeck
+
+
+async def test_the_number_keys_go_to_every_place(opened: Open) -> None:
+    async with opened() as pilot:
+        for key, place in enumerate(("home", "data", "plan", "train", "result", "chat"), 1):
+            await pilot.press("escape")
+            pilot.app.screen.set_focus(None)
+            await pilot.press(str(key))
+            assert pilot.app.current_mode == place
+            assert place == pilot.app.screen.PLACE
+
+
+async def test_help_lists_the_keys_that_work_and_closes(opened: Open) -> None:
+    async with opened() as pilot:
+        await pilot.press("question_mark")
+        await sees(pilot, "Train the demo: embedded model")
+        assert "Keys that work here" in shown(pilot)
+        await pilot.press("G")
+        await sees(pilot, "Quit")
+        await pilot.press("escape")
+        assert pilot.app.screen.PLACE == "home"
+
+
+async def test_the_palette_goes_places_and_its_cursor_is_still(opened: Open) -> None:
+    async with opened() as pilot:
+        await pilot.press("ctrl+p")
+        await sees(pilot, "Go to Chat")
+        assert not pilot.app.screen.query_one(Input).cursor_blink
+        await pilot.press(*"go to plan")
+        await until(pilot, lambda: "Talk to the tuned model" not in shown(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: pilot.app.current_mode == "plan")
+
+
+@pytest.mark.parametrize("size", [(59, 24), (80, 14), (20, 5)])
+async def test_a_terminal_that_is_too_small_says_so(opened: Open, size: tuple[int, int]) -> None:
+    async with opened(size) as pilot:
+        assert "too small" in " ".join(shown(pilot).split())
+        await pilot.resize_terminal(80, 24)
+        await sees(pilot, "No runs yet")
+
+
+@pytest.mark.parametrize("width", [60, 80, 99, 100, 150])
+async def test_the_bars_fit_any_width(opened: Open, width: int) -> None:
+    async with opened((width, 24)) as pilot:
+        await sees(pilot, "No runs yet")
+        lines = shown(pilot).splitlines()
+        assert lines[0].rstrip().endswith(("GiB", "no GPU"))
+        assert lines[-1].rstrip().endswith("? Keys  q Quit")
+
+
+async def test_an_error_is_shown_as_plain_text(opened: Open) -> None:
+    async with opened((120, 36)) as pilot:
+        assert isinstance(pilot.app, TuneDeck)
+        pilot.app.report(UserError("The file [red]x[/red] is gone.", "Look for it."))
+        await sees(pilot, "[red]x[/red]")
+        assert "Look for it." in shown(pilot)
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+q", "ctrl+c"])
+async def test_it_quits(opened: Open, key: str) -> None:
+    async with opened() as pilot:
+        await pilot.press(key)
+        await pilot.pause()
+        assert not pilot.app.is_running

@@ -1,0 +1,218 @@
+"""Data against real files, through the real helper process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tui.conftest import HOSTILE, SIZES, Open, sees, shown, until
+from tui.app import TuneDeck
+from tui.deck import Deck
+from tui.widgets.data_lines import merged_bins
+from tui.widgets.path_input import complete_path
+from tui.widgets.row_table import RowTable
+
+
+def turn(question: str, answer: str) -> dict[str, Any]:
+    return {
+        "messages": [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer},
+        ]
+    }
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def flawed(tmp_path: Path) -> Path:
+    """Rows with something wrong, a few that are well, and one that attacks the terminal."""
+    rows = [turn(f"Question number {i}?", f"Answer {i} it is.") for i in range(30)]
+    return write(
+        tmp_path / "flawed.jsonl", [turn(HOSTILE, f"fine {HOSTILE}"), "this is no json", *rows]
+    )
+
+
+def deck_for(path: Path, model: Path) -> Deck:
+    return Deck(source=str(path), model=str(model))
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_head_counts_and_the_rows_are_there(
+    opened: Open, tiny_rows: Path, tiny_model: Path, size: tuple[int, int]
+) -> None:
+    async with opened(size, deck_for(tiny_rows, tiny_model), "data") as pilot:
+        await sees(pilot, "96 usable")
+        await sees(pilot, "trained (")
+        await sees(pilot, "Please turn")
+        text = shown(pilot)
+        for words in ("messages", "96 rows", "p50", "p95", "Rows 96"):
+            assert words in text
+        app = pilot.app
+        assert isinstance(app, TuneDeck)
+        assert app.deck.report is not None
+        assert app.deck.report.tokens is not None
+
+
+async def test_tokens_show_what_is_trained(opened: Open, tiny_rows: Path, tiny_model: Path) -> None:
+    async with opened((120, 36), deck_for(tiny_rows, tiny_model), "data") as pilot:
+        await sees(pilot, "96 usable")
+        await pilot.press("t")
+        await sees(pilot, "as the training sees it")
+        await sees(pilot, "✓ learns to stop")
+        text = shown(pilot)
+        assert "<|im_start|>" in text
+        for kind in ("trained", "context", "special", "truncated"):
+            assert kind in text
+        await pilot.press("t")
+        await sees(pilot, "rows.jsonl:1")
+
+
+async def test_a_narrow_terminal_opens_the_row_in_place_and_escape_goes_back(
+    opened: Open, tiny_rows: Path, tiny_model: Path
+) -> None:
+    async with opened((80, 24), deck_for(tiny_rows, tiny_model), "data") as pilot:
+        await sees(pilot, "96 usable")
+        await pilot.press("j", "enter")
+        await sees(pilot, "rows.jsonl:2")
+        assert "Prompt" not in shown(pilot)
+        await pilot.press("escape")
+        await sees(pilot, "Prompt")
+        await pilot.press("escape")
+        assert pilot.app.current_mode == "home"
+
+
+async def test_problems_lead_to_their_rows(opened: Open, flawed: Path, tiny_model: Path) -> None:
+    async with opened((120, 36), deck_for(flawed, tiny_model), "data") as pilot:
+        await sees(pilot, "31 usable")
+        await pilot.press("right")
+        await sees(pilot, "invalid-json")
+        await sees(pilot, "✗ error")
+        await pilot.press("enter")
+        await sees(pilot, "only invalid-json")
+        await sees(pilot, "Rows 1 ")
+        await pilot.press("escape")
+        await sees(pilot, "Rows 32")
+
+
+async def test_hostile_rows_stay_text(opened: Open, flawed: Path, tiny_model: Path) -> None:
+    async with opened((120, 36), deck_for(flawed, tiny_model), "data") as pilot:
+        await sees(pilot, "31 usable")
+        await sees(pilot, "it holds the control character")
+        assert "日本語" in shown(pilot)
+        assert not {"\x1b", "\u202e", "\x07"} & set(shown(pilot))
+        await pilot.press("t")
+        await sees(pilot, "as the training sees it")
+        assert not {"\x1b", "\u202e", "\x07"} & set(shown(pilot))
+
+
+async def test_finding_a_text_shows_only_its_rows(
+    opened: Open, flawed: Path, tiny_model: Path
+) -> None:
+    async with opened((80, 24), deck_for(flawed, tiny_model), "data") as pilot:
+        await sees(pilot, "31 usable")
+        await pilot.press("slash", *"number 17", "enter")
+        await sees(pilot, "Rows 1 ")
+        await sees(pilot, "Answer 17")
+        await pilot.press("escape")
+        await sees(pilot, "Rows 32")
+
+
+async def test_unknown_columns_are_mapped_by_the_user(
+    opened: Open, tmp_path: Path, tiny_model: Path
+) -> None:
+    rows = [{"ticket": f"My printer {i} is on fire", "reply": f"Water, {i} l"} for i in range(20)]
+    path = write(tmp_path / "odd.jsonl", rows)
+    async with opened((80, 24), deck_for(path, tiny_model), "data") as pilot:
+        await sees(pilot, "Role (suggested)")
+        pilot.app.screen.query_one("#mapping").value = "prompt=ticket completion=reply"
+        await pilot.press("enter")
+        await sees(pilot, "20 usable")
+        app = pilot.app
+        assert isinstance(app, TuneDeck)
+        assert app.deck.mapping == {"prompt": "ticket", "completion": "reply"}
+
+
+async def test_lengths_are_drawn_and_the_cut_moves(
+    opened: Open, tiny_rows: Path, tiny_model: Path
+) -> None:
+    async with opened((80, 24), deck_for(tiny_rows, tiny_model), "data") as pilot:
+        await sees(pilot, "trained (")
+        await pilot.press("right", "right")
+        await sees(pilot, "Every row fits in 1,024 tokens.")
+        await pilot.press(*["left_square_bracket"] * 4)
+        await sees(pilot, "cut at 64")
+        app = pilot.app
+        assert isinstance(app, TuneDeck)
+        assert app.deck.max_length == 64
+
+
+async def test_a_source_that_is_not_there_is_one_sentence(opened: Open, tmp_path: Path) -> None:
+    async with opened((80, 24), Deck(source=str(tmp_path / "gone.jsonl")), "data") as pilot:
+        await sees(pilot, "✗")
+        assert "gone.jsonl" in "".join(shown(pilot).split())
+        assert "Traceback" not in shown(pilot)
+        assert pilot.app.focused is not None
+        assert pilot.app.focused.id == "path"
+
+
+async def test_keys_without_a_source_say_what_to_do_first(opened: Open) -> None:
+    async with opened((120, 36), start="data") as pilot:
+        await sees(pilot, "the demo's rows")
+        await pilot.press("t")
+        await sees(pilot, "Open a source first")
+
+
+async def test_a_path_is_typed_completed_and_opened(
+    opened: Open, tiny_rows: Path, tiny_model: Path
+) -> None:
+    async with opened((120, 36), Deck(model=str(tiny_model)), "data") as pilot:
+        await sees(pilot, "the demo's rows")
+        await pilot.press("o")
+        pilot.app.focused.value = str(tiny_rows)[:-4]
+        await pilot.press("tab")
+        assert pilot.app.focused.value == str(tiny_rows)
+        await pilot.press("enter")
+        await sees(pilot, "96 usable")
+
+
+async def test_a_hundred_thousand_rows_scroll(
+    opened: Open, tmp_path: Path, tiny_model: Path
+) -> None:
+    count = 100_000
+    path = write(tmp_path / "many.jsonl", [turn(f"q{i}", f"a{i}") for i in range(count)])
+    async with opened((80, 24), Deck(source=str(path), model=str(tiny_model)), "data") as pilot:
+        table = pilot.app.screen.query_one(RowTable)
+        await until(pilot, lambda: table.count == count, 60)
+        pilot.app.screen.action_give_up()
+        await pilot.press("end")
+        await sees(pilot, f"q{count - 1}")
+        await pilot.press("pageup", "home")
+        await sees(pilot, "q0 ")
+
+
+def test_a_path_is_completed_as_far_as_it_is_certain(tmp_path: Path) -> None:
+    for name in ("train.jsonl", "train-2.jsonl", "notes.md", ".hidden.jsonl"):
+        (tmp_path / name).touch()
+    (tmp_path / "more").mkdir()
+    certain, names = complete_path(f"{tmp_path}/t")
+    assert certain == f"{tmp_path}/train"
+    assert names == ["train-2.jsonl", "train.jsonl"]
+    assert complete_path(f"{tmp_path}/m") == (f"{tmp_path}/more/", ["more/"])
+    assert complete_path(f"{tmp_path}/nothing") == (f"{tmp_path}/nothing", [])
+    assert complete_path("/no/such/folder/x") == ("/no/such/folder/x", [])
+
+
+def test_merged_bins_keep_every_row() -> None:
+    bins = [(10 * i, i) for i in range(1, 25)]
+    merged = merged_bins(bins, 7)
+    assert len(merged) <= 7
+    assert sum(rows for _, rows in merged) == sum(rows for _, rows in bins)
+    assert merged[-1][0] == 240
