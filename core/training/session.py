@@ -72,11 +72,10 @@ def train(
         watch.tell_recovery(recipe.training, trainer.state.global_step)
         del trainer
         _free_memory()
-    if watch.failure is not None or watch.stopped:
-        return watch.failure
-    _save_result(run, recipe, base, tokenizer, prepared, model)
     reporter.write_state()
-    return None
+    if watch.failure is None and not watch.stopped:
+        _save_result(run, recipe, base, tokenizer, prepared, model)
+    return watch.failure
 
 
 def _train_till_memory_ends(

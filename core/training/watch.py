@@ -136,7 +136,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._reporter.warn(alarm.code, alarm.message, alarm.remedy)
 
     def saved(self, step: int, path: Path) -> None:
-        """A checkpoint is in its place."""
+        """A checkpoint is in its place; whoever reads the state now learns of its step too."""
+        self._reporter.write_state()
         self._reporter.tell("checkpoint", step=step, path=str(path))
 
     def not_saved(self, cause: Exit) -> None:
