@@ -117,6 +117,7 @@ class Recipe(_Section):
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     hardware: HardwareSection = Field(default_factory=HardwareSection)
     merge: bool = Field(True, description="write merged/ when the training has ended")
+    trial: bool = Field(False, description="a few steps on some 100 rows, to prove the set-up")
 
     @model_validator(mode="before")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from core.runs.directory import RunDirectory
 from core.runs.events import Event, EventReader
 from core.runs.history import RunHistory
 from core.runs.state import RunState, current_state
+from core.runs.trial import read_trial
 from core.text import printable
 from core.units import bytes_text, count_text, duration_text, known, number_text
 
@@ -133,6 +135,7 @@ def outcome(run: RunDirectory, state: RunState) -> dict[str, Any]:
     while reader.behind:
         history.update(reader.read())
     hidden = {"v", "t", "kind", "model"}
+    trial = read_trial(run)
     return {
         **summary(run, state),
         "error": str_or_none(state),
@@ -140,6 +143,7 @@ def outcome(run: RunDirectory, state: RunState) -> dict[str, Any]:
             name: {key: value for key, value in event.items() if key not in hidden}
             for name, event in history.results.items()
         },
+        **({} if trial is None else {"trial": asdict(trial)}),
     }
 
 

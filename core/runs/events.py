@@ -11,6 +11,8 @@ eval       step, epoch, loss, perplexity, rows
 sample     step, prompt, text: what the model writes for a fixed held-out prompt
 checkpoint step, path
 merge      adapted, changed (layers), difference, tolerance: the proof of a merge
+memory     ram_peak, vram_peak (NVML, the process), vram_reserved, vram_allocated: bytes, a stage
+trial      what a trial measured, and what the real run will take (`core.runs.trial`)
 result     model ("base", "tuned"), loss, perplexity, exact_match, rows, …: the final evaluation
 warning    code, message, remedy
 error      code, message, remedy

@@ -28,6 +28,7 @@ from core.runs.state import Exit
 from core.training.device import prepare_environment
 from core.training.preflight import check_disk
 from core.training.reporter import Reporter
+from core.training.trial import cut
 
 
 def main(arguments: list[str]) -> int:
@@ -61,6 +62,8 @@ def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
         else prepare(recipe, tokenizer, run.data, partial(_tell_encoding, reporter))
     )
     check_disk(run, recipe, base, prepared)
+    if recipe.trial:
+        prepared = cut(prepared, recipe.training.effective_batch, recipe.training.seed)
     reporter.stage("importing")
     _quieten_libraries()
     from core.training.session import train  # torch and all that

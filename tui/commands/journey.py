@@ -25,14 +25,26 @@ def demo(headless: bool, as_json: bool) -> int:
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one key.")
+@click.option("--trial", is_flag=True, help="A few steps on 100 rows: what will it take?")
 @click.option("--detach", is_flag=True, help="Return as soon as the run lives.")
 @click.option("--plain", is_flag=True, help="Plain progress lines instead of the app.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout; no app.")
-def train(recipe: Path, changes: tuple[str, ...], detach: bool, plain: bool, as_json: bool) -> int:
+def train(
+    recipe: Path,
+    changes: tuple[str, ...],
+    trial: bool,
+    detach: bool,
+    plain: bool,
+    as_json: bool,
+) -> int:
     """Train RECIPE, a YAML file. The run goes on when this terminal closes."""
     from core.recipe import load_recipe
 
     loaded = load_recipe(recipe).with_changes(list(changes))
+    if trial:
+        from core.training.trial import as_trial
+
+        loaded, plain = as_trial(loaded), True
     return _start_and_watch(loaded, plain=plain, as_json=as_json, detach=detach)
 
 
@@ -111,7 +123,12 @@ def follow_to_the_end(run: RunDirectory, *, as_json: bool) -> int:
 
 
 def _say_the_end(run: RunDirectory, phase: str) -> None:
-    if phase == "stopped":
+    from core.runs.trial import read_trial, trial_lines
+
+    trial = read_trial(run)
+    if trial is not None:
+        text = "\n".join(["The trial ran to its end.", *trial_lines(trial)])
+    elif phase == "stopped":
         text = f"Stopped with a checkpoint. Go on with: tunedeck resume {run.id}"
     else:
         text = f"Finished. Talk to it with: tunedeck chat {run.id}"
