@@ -31,7 +31,7 @@ def check_disk(run: RunDirectory, recipe: Recipe, base: Path, prepared: Prepared
 
 
 def disk_bytes(recipe: Recipe, base: Path, prepared: Prepared) -> int:
-    """Checkpoints (one more than is kept, while the next is written), result, merged model."""
+    """Checkpoints (the best and the next one come on top of those kept), result, merged model."""
     weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
     expected = expected_memory(recipe, base, prepared, gradient_checkpointing=True)
     full = recipe.method.name == "full"
@@ -39,7 +39,7 @@ def disk_bytes(recipe: Recipe, base: Path, prepared: Prepared) -> int:
     result = weights if full else adapter
     checkpoint = result + (expected.parts.optimizer if expected else 2 * result)
     merged = weights if recipe.merge and not full else 0
-    kept = recipe.training.keep_checkpoints + 1
+    kept = recipe.training.keep_checkpoints + 2
     return kept * checkpoint + result + merged + SPARE_BYTES
 
 

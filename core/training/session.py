@@ -19,14 +19,22 @@ from core.data.tokenizer import Tokenizer
 from core.recipe import Recipe
 from core.runs.directory import RunDirectory
 from core.runs.state import Exit
-from core.training.checkpoints import MANIFEST, clear_leftovers, newest_checkpoint, publish
+from core.training.best import Judge, read_judge
+from core.training.checkpoints import (
+    MANIFEST,
+    checkpoint_step,
+    clear_leftovers,
+    is_whole,
+    newest_checkpoint,
+    publish,
+)
 from core.training.loading import load_base, with_adapter
 from core.training.peaks import memory_peaks
 from core.training.preflight import wants_checkpointing
 from core.training.recovery import halved, is_out_of_memory, record
 from core.training.reporter import Reporter
 from core.training.samples import write_answer
-from core.training.settings import Schedule, schedule, trainer_config
+from core.training.settings import schedule, trainer_config
 from core.training.trainer import Tuner
 from core.training.watch import StopSwitch, Watch
 
@@ -60,15 +68,17 @@ def train(
     set_seed(recipe.training.seed)
     model = with_adapter(load_base(base, recipe), recipe.method)
     watch = Watch(run, reporter, schedule(recipe, len(prepared.train)), StopSwitch(run))
-    checkpoint = _start(run, reporter, watch.plan)
+    checkpoint = _start(run, reporter, watch)
     watch.stop.install()
     while True:
         trainer = _make_trainer(run, recipe, base, tokenizer, prepared, model, watch)
+        if watch.has_stopped_early():
+            break
         trainer.args.eval_on_start = checkpoint is None
         smaller = _train_till_memory_ends(trainer, checkpoint, recipe)
         if smaller is None:
             break
-        recipe, checkpoint = smaller, newest_checkpoint(run)
+        recipe, checkpoint = smaller, _newest(run, watch)
         record(run, recipe)
         watch.tell_recovery(recipe.training, trainer.state.global_step)
         del trainer
@@ -76,8 +86,19 @@ def train(
     reporter.write_state()
     reporter.tell("memory", **memory_peaks())
     if watch.failure is None and not watch.stopped:
+        _choose_weights(run, trainer, watch)
         _save_result(run, recipe, base, tokenizer, prepared, model)
     return watch.failure
+
+
+def _choose_weights(run: RunDirectory, trainer: Tuner, watch: Watch) -> None:
+    """The last weights, unless those of the best checkpoint are better beyond the noise."""
+    step = watch.judge.last.step if watch.judge.last else trainer.state.global_step
+    best = run.checkpoints / f"checkpoint-{watch.best_step}"
+    if watch.judge.earlier_is_better() and is_whole(best):
+        trainer.take_weights(best)
+        step = checkpoint_step(best)
+    watch.tell_choice(step)
 
 
 def _train_till_memory_ends(
@@ -101,13 +122,20 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _start(run: RunDirectory, reporter: Reporter, plan: Schedule) -> Path | None:
+def _start(run: RunDirectory, reporter: Reporter, watch: Watch) -> Path | None:
     """Say that training begins, and where: the checkpoint to go on from, if there is one."""
     run.checkpoints.mkdir(exist_ok=True)
     clear_leftovers(run)
+    checkpoint = _newest(run, watch)
+    step = checkpoint_step(checkpoint) if checkpoint else 0
+    reporter.stage("training", step=step, total_steps=watch.plan.total)
+    return checkpoint
+
+
+def _newest(run: RunDirectory, watch: Watch) -> Path | None:
+    """The checkpoint to go on from; the watch remembers what it knew then."""
     checkpoint = newest_checkpoint(run)
-    step = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
-    reporter.stage("training", step=step, total_steps=plan.total)
+    watch.judge = read_judge(checkpoint) if checkpoint else Judge()
     return checkpoint
 
 

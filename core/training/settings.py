@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from core.data.prepared import Prepared
 from core.recipe import Recipe
 from core.runs.trial import RealRun
+from core.training.best import stops_early
 
 if TYPE_CHECKING:
     from trl import SFTConfig
@@ -36,6 +37,8 @@ class Schedule:
     warmup: int
     evaluate_every: int
     save_every: int
+    save_seconds: float = math.inf
+    patience: int = 0  # evaluations in a row that are clearly worse than the best; 0: no limit
 
     def evaluation_rows(self, held_out: int, effective_batch: int) -> int:
         """Held-out rows measured at a time, so that measuring takes a tenth of the run at most."""
@@ -60,6 +63,8 @@ def schedule(recipe: Recipe, rows: int) -> Schedule:
         warmup=math.ceil(training.warmup * total),
         evaluate_every=evaluate_every,
         save_every=training.save_steps or evaluate_every,
+        save_seconds=math.inf if training.save_minutes is None else 60 * training.save_minutes,
+        patience=training.patience if stops_early(training.early_stopping, rows) else 0,
     )
 
 
