@@ -101,6 +101,16 @@ def _result_line(event: Event) -> str:
     return "  ".join(parts)
 
 
+def _choice_line(event: Event) -> str | None:
+    if event.get("step") == event.get("last_step"):
+        return None
+    return (
+        f"   the result is the checkpoint of step {event.get('step')}: held-out loss "
+        f"{number_text(event.get('best_loss'), 4)}, {number_text(event.get('last_loss'), 4)} at "
+        f"step {event.get('last_step')}"
+    )
+
+
 def _checkpoint_line(event: Event) -> str:
     return f"   checkpoint at step {event.get('step')}"
 
@@ -111,6 +121,7 @@ _SENTENCES = {
     "error": _notice_line,
     "result": _result_line,
     "checkpoint": _checkpoint_line,
+    "choice": _choice_line,
 }
 
 

@@ -6,6 +6,7 @@ it. Every event has `v` (schema version), `t` (unix seconds) and `kind`:
 ========== ======================================================================================
 state      phase, stage: what the run is doing now
 progress   stage, done, total, unit ("bytes", "rows", "tokens"), text: a long job inside a stage
+probe      step, rows, tokens (of the longest), seconds, peak_bytes: the step before the first
 log        step, epoch, loss, lr, grad_norm, tokens (so far), tokens_per_s, step_seconds
 eval       step, epoch, loss, perplexity, rows
 sample     step, prompt, text: what the model writes for a fixed held-out prompt

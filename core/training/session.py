@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import shutil
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ from core.training.checkpoints import (
 )
 from core.training.loading import load_base, with_adapter
 from core.training.peaks import memory_peaks
-from core.training.preflight import wants_checkpointing
-from core.training.recovery import halved, is_out_of_memory, record
+from core.training.preflight import levers, wants_checkpointing
+from core.training.recovery import at_one_row, halved, is_out_of_memory, record
 from core.training.reporter import Reporter
 from core.training.samples import write_answer
 from core.training.settings import schedule, trainer_config
@@ -75,7 +76,7 @@ def train(
         if watch.has_stopped_early():
             break
         trainer.args.eval_on_start = checkpoint is None
-        smaller = _train_till_memory_ends(trainer, checkpoint, recipe)
+        smaller = _train_till_memory_ends(trainer, checkpoint, recipe, prepared, watch)
         if smaller is None:
             break
         recipe, checkpoint = smaller, _newest(run, watch)
@@ -102,15 +103,22 @@ def _choose_weights(run: RunDirectory, trainer: Tuner, watch: Watch) -> None:
 
 
 def _train_till_memory_ends(
-    trainer: Tuner, checkpoint: Path | None, recipe: Recipe
+    trainer: Tuner, checkpoint: Path | None, recipe: Recipe, prepared: Prepared, watch: Watch
 ) -> Recipe | None:
-    """Train to the end, or to where memory does not suffice: then the recipe to go on with."""
+    """Train to the end, or to where memory does not suffice: then the recipe to go on with.
+
+    At one row at a time there is none; the watch then knows of the failure.
+    """
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except (RuntimeError, MemoryError) as error:
-        smaller = halved(recipe) if is_out_of_memory(error) else None
-        if smaller is None:
+        if not is_out_of_memory(error):
             raise
+        smaller = halved(recipe)
+        if smaller is None:
+            traceback.print_exc()
+            watch.failure = at_one_row(error, levers(recipe, prepared))
+            return None
         trainer.save_where_it_broke()
         return smaller
     return None

@@ -21,6 +21,7 @@ from core.training.batches import BatchOrder, Row, collate
 from core.training.checkpoints import clear_leftovers, prune, publish, saving_folder
 from core.training.loss import labelled_loss_rows, labelled_loss_sum, labelled_tokens
 from core.training.modes import measuring
+from core.training.probe import probe, should_probe
 from core.training.watch import Watch
 
 EVALUATION_POSITIONS = 2048
@@ -61,6 +62,7 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         )
         self.remove_callback(PrinterCallback)
         watch.step_tokens = lambda: self.step_tokens
+        watch.probe = lambda: probe(self, self.model_wrapped) if should_probe() else {}
         self.processing_class = None  # else every checkpoint gets a copy of the tokenizer
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the tokens of the step
 
@@ -127,6 +129,22 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
             return {}
         loss = sum(sums) / sum(tokens)
         return {"eval_loss": loss, "eval_rows": len(sums), "row_sums": sums, "row_tokens": tokens}
+
+    def longest_batch(self) -> dict[str, Tensor]:
+        """A micro-batch of the longest rows: none that the training will see needs more memory."""
+        size = self.args.per_device_train_batch_size
+        order = sorted(range(len(self._lengths)), key=lambda row: -self._lengths[row])
+        batch = self.data_collator([self.train_dataset[row] for row in order[:size]])
+        batch.pop("tokens")
+        return dict(batch)
+
+    def measure_longest(self) -> None:
+        """The first batch of the held-out rows, which is the one of the longest."""
+        for batch in _by_length(self._held_out, self._evaluation_positions):
+            inputs = collate([_columns(row) for row in batch], self._pad)
+            on_device = {key: inputs[key].to(self.args.device) for key in ("input_ids", "labels")}
+            labelled_loss_rows(self.model, **on_device)
+            return
 
     def take_weights(self, checkpoint: Path) -> None:
         """The trained weights of a checkpoint in place of those in memory."""

@@ -60,7 +60,15 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.failure: Exit | None = None
         self.stopped = False
         self.step_tokens: Callable[[], int] = lambda: 0
+        self.probe: Callable[[], dict[str, float | int]] = dict
         self.write_sample: Callable[[int], None] = lambda step: None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
+    ) -> None:
+        found = self.probe()
+        if found:
+            self._reporter.tell("probe", step=state.global_step, **found)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any

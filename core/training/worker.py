@@ -19,6 +19,7 @@ from pathlib import Path
 from core.data.prepared import is_prepared, load_prepared, prepare
 from core.data.rows import Progress
 from core.data.tokenizer import load_tokenizer
+from core.hardware.readings import read_machine
 from core.models.locate import locate
 from core.recipe import Recipe, load_recipe
 from core.runs.diagnosis import explain
@@ -26,7 +27,7 @@ from core.runs.directory import RunDirectory
 from core.runs.lifeline import watch_keeper
 from core.runs.state import Exit
 from core.training.device import prepare_environment
-from core.training.preflight import check_disk
+from core.training.preflight import check_disk, check_memory, check_merge
 from core.training.reporter import Reporter
 from core.training.trial import cut
 
@@ -62,6 +63,9 @@ def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
         else prepare(recipe, tokenizer, run.data, partial(_tell_encoding, reporter))
     )
     check_disk(run, recipe, base, prepared)
+    machine = read_machine()
+    check_memory(recipe, base, prepared, machine)
+    check_merge(recipe, base, machine)
     if recipe.trial:
         prepared = cut(prepared, recipe.training.effective_batch, recipe.training.seed)
     reporter.stage("importing")
