@@ -15,10 +15,11 @@ from transformers import AutoTokenizer, set_seed
 from transformers.utils import logging
 
 from core.data.encoding import encode_prompt
-from core.data.prepared import Prepared
+from core.data.prepared import TRAIN, Prepared
 from core.data.tokenizer import Tokenizer
 from core.recipe import Recipe
 from core.runs.directory import RunDirectory
+from core.runs.identity import Identity, check_same, checkpoint_identity, read_identity
 from core.runs.state import Exit
 from core.training.best import Judge, read_judge
 from core.training.checkpoints import (
@@ -67,8 +68,10 @@ def train(
     reporter.stage("loading")
     logging.set_verbosity_warning()
     set_seed(recipe.training.seed)
-    model = with_adapter(load_base(base, recipe), recipe.method)
     watch = Watch(run, reporter, schedule(recipe, len(prepared.train)), StopSwitch(run))
+    watch.identity = checkpoint_identity(recipe, base, run.data / TRAIN)
+    _check_unchanged(run, watch.identity)
+    model = with_adapter(load_base(base, recipe), recipe.method)
     checkpoint = _start(run, reporter, watch)
     watch.stop.install()
     while True:
@@ -138,6 +141,13 @@ def _start(run: RunDirectory, reporter: Reporter, watch: Watch) -> Path | None:
     step = checkpoint_step(checkpoint) if checkpoint else 0
     reporter.stage("training", step=step, total_steps=watch.plan.total)
     return checkpoint
+
+
+def _check_unchanged(run: RunDirectory, now: Identity) -> None:
+    """UserError with the difference when the newest checkpoint is another recipe's."""
+    checkpoint = newest_checkpoint(run)
+    if checkpoint is not None:
+        check_same(read_identity(checkpoint), now, checkpoint.name)
 
 
 def _newest(run: RunDirectory, watch: Watch) -> Path | None:

@@ -167,7 +167,7 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             super(SFTTrainer, self)._save_checkpoint(model, trial)  # SFTTrainer adds a model card
-            self._watch.judge.write(folder / name)
+            self._watch.complete_checkpoint(folder / name)
             publish(folder / name, place)
             prune(self._run, self._keep, self._watch.best_step)
             self._watch.saved(self.state.global_step, place)

@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from core.recipe import TrainingSection
 from core.runs.directory import RunDirectory
+from core.runs.identity import Identity, write_identity
 from core.runs.state import Exit
 from core.training.alarms import Alarm, Alarms
 from core.training.best import Evaluation, Judge
@@ -52,6 +53,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.plan = plan
         self.stop = stop
         self.judge = Judge()
+        self.identity: Identity = {}
         self._saved_at = time.monotonic()
         self._began = 0.0
         self._step_seconds = 0.0
@@ -169,6 +171,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def _warn(self, alarms: list[Alarm]) -> None:
         for alarm in alarms:
             self._reporter.warn(alarm.code, alarm.message, alarm.remedy)
+
+    def complete_checkpoint(self, folder: Path) -> None:
+        """What a later session needs beside weights and optimiser."""
+        self.judge.write(folder)
+        write_identity(folder, self.identity)
 
     def saved(self, step: int, path: Path) -> None:
         """A checkpoint is in its place; whoever reads the state now learns of its step too."""
