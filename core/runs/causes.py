@@ -39,7 +39,8 @@ CAUSES = (
         "Close other programs, choose a smaller model, or lower training.micro_batch.",
     ),
     _cause(
-        r"No space left on device|\bENOSPC\b|Disk quota exceeded|PytorchStreamWriter failed writing"
+        r"No space left on device|\bENOSPC\b|Disk quota exceeded|File too large|\bEFBIG\b"
+        r"|PytorchStreamWriter failed writing"
         r"|enforce fail at inline_container",
         "disk-full",
         "The disk is full.",

@@ -67,7 +67,7 @@ def differences(before: Identity, now: Identity) -> list[str]:
     """What has changed, as `key: before → now`. A key that only one side knows is no change."""
     found = []
     for key, old in before.items():
-        new = now.get(key, old)
+        new: Any = now.get(key, old)
         if key == "base model" and old["digest"] == new["digest"]:
             continue
         if key == "base model":

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
 import random
-import shutil
 import traceback
 from pathlib import Path
 from typing import Any
@@ -23,37 +21,21 @@ from core.runs.identity import Identity, check_same, checkpoint_identity, read_i
 from core.runs.state import Exit
 from core.training.best import Judge, read_judge
 from core.training.checkpoints import (
-    MANIFEST,
     checkpoint_step,
     clear_leftovers,
     is_whole,
     newest_checkpoint,
-    publish,
 )
 from core.training.loading import load_base, with_adapter
 from core.training.peaks import memory_peaks
 from core.training.preflight import levers, wants_checkpointing
 from core.training.recovery import at_one_row, halved, is_out_of_memory, record
 from core.training.reporter import Reporter
+from core.training.result import save_result
 from core.training.samples import write_answer
 from core.training.settings import schedule, trainer_config
 from core.training.trainer import Tuner
 from core.training.watch import StopSwitch, Watch
-
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "spiece.model",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-)
 
 
 def train(
@@ -91,7 +73,7 @@ def train(
     reporter.tell("memory", **memory_peaks())
     if watch.failure is None and not watch.stopped:
         _choose_weights(run, trainer, watch)
-        _save_result(run, recipe, base, tokenizer, prepared, model)
+        save_result(run, recipe, base, tokenizer, prepared, model)
     return watch.failure
 
 
@@ -222,31 +204,3 @@ def _sample(
     prompt = encode_prompt(list(asked.messages), tokenizer, asked.tools)
     answer = write_answer(model, prompt, tokenizer.stop_ids, pad)
     watch.tell_sample(step, asked.messages[-1]["content"], tokenizer.decode(answer))
-
-
-def _save_result(
-    run: RunDirectory,
-    recipe: Recipe,
-    base: Path,
-    tokenizer: Tokenizer,
-    prepared: Prepared,
-    model: Any,
-) -> None:
-    """adapter/, or merged/ for full fine-tuning: complete with its tokenizer, in one step."""
-    full = recipe.method.name == "full"
-    place = run.merged if full else run.adapter
-    folder = place.with_name(f".{place.name}.saving")
-    shutil.rmtree(folder, ignore_errors=True)
-    if full:
-        model.config.use_cache = True
-        model.save_pretrained(folder)
-    else:
-        model.peft_config["default"].base_model_name_or_path = recipe.model.id
-        model.save_pretrained(folder, save_embedding_layers=False)
-    for name in TOKENIZER_FILES:
-        if (base / name).is_file():
-            shutil.copyfile(base / name, folder / name)
-    if not tokenizer.has_template and prepared.ledger.format != "text":
-        (folder / "chat_template.jinja").write_text(tokenizer.template, encoding="utf-8")
-    publish(folder, place)
-    os.remove(place / MANIFEST)

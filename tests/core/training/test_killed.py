@@ -1,19 +1,24 @@
-"""SIGKILL at random moments, real processes: the end is bit for bit that of an undisturbed run."""
+"""Killed at random moments, or asked to end: real processes, and nothing is lost."""
 
 from __future__ import annotations
 
 import multiprocessing
 import random
+import subprocess
 import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
+from core.children import command
 from core.runs.directory import RunDirectory
 from core.runs.events import EventReader
 from core.runs.history import RunHistory
+from core.runs.state import stored_state
+from core.training.checkpoints import checkpoints, is_whole
 from core.training.worker import main
 
 KILLS = 10
@@ -80,3 +85,32 @@ def test_killed_ten_times(
     )
     assert ours.keys() == theirs.keys()
     assert all(bool((ours[key] == theirs[key]).all()) for key in ours)
+
+
+def test_sigterm_in_the_middle_of_an_epoch(
+    new_run: Callable[..., RunDirectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real keeper and a real worker: a checkpoint of the step, state `stopped`, and exit 0."""
+    run = new_run(
+        training={"epochs": 400, "learning_rate": 1e-4, "save_steps": 5000, "eval_steps": 5000}
+    )
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    with run.log.open("ab") as log:
+        keeper = subprocess.Popen(
+            command("core.runs.keeper", str(run.path)), stdout=log, stderr=log
+        )
+    deadline = time.monotonic() + 90
+    while stored_state(run).step < 3 and keeper.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    keeper.terminate()
+    asked = time.time()
+    assert keeper.wait(20) == 0
+    state = stored_state(run)
+    assert (state.phase, state.exit) == ("stopped", None)
+    [saved] = checkpoints(run)
+    assert is_whole(saved)
+    logs = [event for event in EventReader(run.events).read() if event["kind"] == "log"]
+    assert len([event for event in logs if event["t"] > asked]) <= 2
+    last = logs[-1]
+    assert saved.name == f"checkpoint-{last['step']}"

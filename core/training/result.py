@@ -1,0 +1,60 @@
+"""The result of a training: adapter/, or merged/ for full fine-tuning."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from core.data.prepared import Prepared
+from core.data.tokenizer import Tokenizer
+from core.recipe import Recipe
+from core.runs.directory import RunDirectory
+from core.training.checkpoints import MANIFEST, publish
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "spiece.model",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+)
+
+
+def save_result(
+    run: RunDirectory,
+    recipe: Recipe,
+    base: Path,
+    tokenizer: Tokenizer,
+    prepared: Prepared,
+    model: Any,
+) -> None:
+    """adapter/, or merged/ for full fine-tuning: complete with its tokenizer, in one step."""
+    full = recipe.method.name == "full"
+    place = run.merged if full else run.adapter
+    folder = place.with_name(f".{place.name}.saving")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        if full:
+            model.config.use_cache = True
+            model.save_pretrained(folder)
+        else:
+            model.peft_config["default"].base_model_name_or_path = recipe.model.id
+            model.save_pretrained(folder, save_embedding_layers=False)
+        for name in TOKENIZER_FILES:
+            if (base / name).is_file():
+                shutil.copyfile(base / name, folder / name)
+        if not tokenizer.has_template and prepared.ledger.format != "text":
+            (folder / "chat_template.jinja").write_text(tokenizer.template, encoding="utf-8")
+        publish(folder, place)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # what a full disk has cut short
+    os.remove(place / MANIFEST)
