@@ -10,6 +10,7 @@ log        step, epoch, loss, lr, grad_norm, tokens (so far), tokens_per_s, step
 eval       step, epoch, loss, perplexity, rows
 sample     step, prompt, text: what the model writes for a fixed held-out prompt
 checkpoint step, path
+measured   device, method, stack, shape, micro_batch, peaks: what the next plan learns from
 merge      adapted, changed (layers), difference, tolerance: the proof of a merge
 result     model ("base", "tuned"), loss, perplexity, exact_match, rows, …: the final evaluation
 warning    code, message, remedy

@@ -21,6 +21,7 @@ from core.runs.directory import RunDirectory
 from core.runs.state import Exit
 from core.training.checkpoints import MANIFEST, clear_leftovers, newest_checkpoint, publish
 from core.training.loading import load_base, with_adapter
+from core.training.measured import measured
 from core.training.preflight import wants_checkpointing
 from core.training.recovery import halved, is_out_of_memory, record
 from core.training.reporter import Reporter
@@ -73,6 +74,9 @@ def train(
         del trainer
         _free_memory()
     reporter.write_state()
+    checkpointing = bool(trainer.model.is_gradient_checkpointing)
+    if facts := measured(recipe, base, prepared, gradient_checkpointing=checkpointing):
+        reporter.tell("measured", **facts)
     if watch.failure is None and not watch.stopped:
         _save_result(run, recipe, base, tokenizer, prepared, model)
     return watch.failure
