@@ -57,7 +57,10 @@ class Terminal:
         received, deadline = b"", time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if select.select([self.descriptor], [], [], left)[0]:
-                received += os.read(self.descriptor, 65536)
+                try:
+                    received += os.read(self.descriptor, 65536)
+                except OSError:  # it has ended
+                    break
             if until is not None and until in received:
                 break
         return received

@@ -27,6 +27,7 @@ from tui.app import TuneDeck
 from tui.deck import Deck
 from tui.screens.stop import StopScreen
 from tui.widgets.chart import MARK
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_pane import LogPane
 
 SIZES = [(80, 24), (120, 36), (200, 50)]
@@ -203,6 +204,20 @@ async def test_checkpoint_and_evaluation_can_be_asked_for(tmp_path):
             await pilot.press("c", "e")
             assert (run.control / "checkpoint").exists()
             assert (run.control / "evaluate").exists()
+
+
+async def test_keys_come_alive_when_the_training_begins(tmp_path):
+    run = make_run(tmp_path)
+    put_state(run, "running", stage="loading")
+    *before, begun = training_events(0, start=time.time() - 20)
+    tell(run, before)
+    with held_lock(run):
+        async with dashboard(run) as pilot:
+            bar = pilot.app.screen.query_one(KeyBar)
+            enabled = lambda: {key.press: key.enabled for key in bar.keys}["c"]  # noqa: E731
+            assert not enabled()
+            tell(run, [begun])
+            await until(pilot, enabled, 4)
 
 
 @pytest.mark.parametrize(

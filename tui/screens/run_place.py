@@ -32,6 +32,7 @@ class RunPlace(Place):
         self._timer: Timer | None = None
         self._looking = False
         self._look_again = False
+        self._stood: tuple[str, str] | None = None
         self.view: RunView | None = None
         """The latest look; None without a run, and before the first look at it."""
 
@@ -51,6 +52,7 @@ class RunPlace(Place):
         self.set_class(run is None, "-nothing")
         if self._watch is None or self._watch.run != run:
             self._watch, self.view = (None if run is None else RunWatch(run)), None
+            self._stood = None
             self.leave_run()
             self.refresh_bindings()
         if run is None:
@@ -92,8 +94,10 @@ class RunPlace(Place):
     def _receive(self, watch: RunWatch, view: RunView, more: Any) -> None:
         if watch is not self._watch or not self.in_front:
             return
-        before, self.view = self.view, view
-        if before is None or _standing(before) != _standing(view):
+        self.view = view
+        standing = _standing(view)
+        if standing != self._stood:  # remembered, as all views share one growing history
+            self._stood = standing
             self.refresh_bindings()
         with suppress(NoMatches):  # while the app closes, widgets go before their screen
             self.show(view, more)

@@ -101,7 +101,11 @@ def _progress(view: RunView, width: int) -> Content:
 
 def _waiting(view: RunView) -> Content:
     stage = view.history.stage
-    words = {"importing": "importing the training libraries", "": "starting the worker"}
+    words = {
+        "": "starting the worker",
+        "queued": "waiting for the runs before it",
+        "importing": "importing the training libraries",
+    }
     since = view.history.stage_since or view.state.created
     seconds = duration_text(max(0.0, view.taken - since))
     return Content.assemble(words.get(stage, stage), ("  " + seconds, "$foreground-muted"))
@@ -109,12 +113,15 @@ def _waiting(view: RunView) -> Content:
 
 def progress_words(progress: Progress, now: float) -> Content:
     """How far a download or another long job is, with its rate, or since when it stands still."""
+    text = clip(printable(progress.text, single_line=True) or progress.stage, 32)
+    quiet = now - progress.time
+    if not progress.done and not progress.total:  # it only says that it is at work
+        return Content.assemble(text, ("  " + duration_text(max(0.0, quiet)), "$foreground-muted"))
     amount = bytes_text if progress.unit == "bytes" else count_text
     unit = "" if progress.unit == "bytes" else f" {progress.unit}"
     parts = [f"{amount(progress.done)}{unit}"]
     if progress.total:
         parts = [f"{amount(progress.done)} of {amount(progress.total)}{unit}"]
-    quiet = now - progress.time
     if quiet > STALL_SECONDS:
         parts.append(f"nothing for {duration_text(quiet)}")
     elif progress.rate:
@@ -122,8 +129,7 @@ def progress_words(progress: Progress, now: float) -> Content:
         parts.append(f"{bytes_text(rate) if progress.unit == 'bytes' else f'{rate:,.1f}'}/s")
         if progress.seconds_left is not None:
             parts.append(f"{duration_text(progress.seconds_left)} left")
-    text = printable(progress.text, single_line=True) or progress.stage
-    return Content.assemble(clip(text, 32), ("  " + " · ".join(parts), "$foreground-muted"))
+    return Content.assemble(text, ("  " + " · ".join(parts), "$foreground-muted"))
 
 
 def _training_words(view: RunView) -> Content:
