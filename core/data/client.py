@@ -33,7 +33,7 @@ from threading import Lock, Thread
 from typing import Any, Literal
 
 from core.children import Child, Message
-from core.data.report import Report
+from core.data.report import Report, report_from_wire
 from core.data.rows import (
     Opened,
     Page,
@@ -43,7 +43,6 @@ from core.data.rows import (
     detail_from_wire,
     opened_from_wire,
     page_from_wire,
-    report_from_wire,
     tokens_from_wire,
 )
 from core.errors import UserError

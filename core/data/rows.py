@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from core.data.encoded import Span
 from core.data.examples import FormatName
-from core.data.report import Problem, Report, TokenStatistics
 
 Stage = Literal["opening", "checking", "tokens", "done", "cancelled"]
 
@@ -178,15 +177,3 @@ def tokens_from_wire(tree: dict[str, Any]) -> RowTokens:
         for sequence in tree["sequences"]
     )
     return RowTokens(tree["number"], sequences)
-
-
-def report_from_wire(tree: dict[str, Any]) -> Report:
-    tokens = tree["tokens"]
-    if tokens is not None:
-        histogram = tuple((bound, rows) for bound, rows in tokens["histogram"])
-        cut_at = tuple((length, rows) for length, rows in tokens["cut_at"])
-        tokens = TokenStatistics(**{**tokens, "histogram": histogram, "cut_at": cut_at})
-    problems = tuple(
-        Problem(**{**problem, "rows": tuple(problem["rows"])}) for problem in tree["problems"]
-    )
-    return Report(**{**tree, "tokens": tokens, "problems": problems})
