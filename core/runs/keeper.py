@@ -23,6 +23,7 @@ from typing import Any
 from core.children import CONSIDERATE, command
 from core.errors import describe_os_error
 from core.hardware.readings import read_machine
+from core.runs import queue
 from core.runs.diagnosis import classify, oom_kills
 from core.runs.directory import RunDirectory
 from core.runs.events import EventWriter
@@ -34,6 +35,7 @@ from core.runs.tail import tail_events
 STAGES = ("core.training.worker", "core.training.finish")
 TICK_SECONDS = 0.1
 SAMPLE_SECONDS = 1.0
+QUEUE_SECONDS = 1.0
 STOP_PATIENCE_SECONDS = 5.0
 
 
@@ -55,6 +57,7 @@ class Keeper:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note_signal)
         self._set_phase("preparing")
+        self._await_turn()
         for module in self._stages:
             if self._stop_asked():
                 return self._end("stopped")
@@ -67,6 +70,17 @@ class Keeper:
             reason = classify(self._run, code, began, out_of_memory=oom_kills() > kills)
             return self._end("failed", reason, code)
         return self._end("finished")
+
+    def _await_turn(self) -> None:
+        """In the queue: until the runs before have ended, or somebody stops this one."""
+        while queue.is_queued(self._run) and not self._stop_asked():
+            before = queue.runs_before(self._run)
+            if not before:
+                break
+            if stored_state(self._run).stage != queue.STAGE:
+                self._set_phase("preparing", stage=queue.STAGE)
+            time.sleep(QUEUE_SECONDS)
+        queue.leave(self._run)
 
     def _ended_on_request(self, code: int) -> bool:
         if self._stopping_since is None:
@@ -124,13 +138,13 @@ class Keeper:
         except OSError as error:
             self._complain(error)
 
-    def _set_phase(self, phase: Phase, exit_: Exit | None = None) -> None:
+    def _set_phase(self, phase: Phase, exit_: Exit | None = None, stage: str = "") -> None:
         """State file and event. The state keeps the step and losses of an earlier life."""
         over = phase in ("finished", "stopped", "failed")
         state = replace(
             stored_state(self._run),
             phase=phase,
-            stage="",
+            stage=stage,
             pid=None if over else os.getpid(),
             finished=time.time() if over else None,
             exit=exit_,
@@ -140,7 +154,7 @@ class Keeper:
         except OSError as error:
             self._complain(error)
         if not over:
-            self._tell("state", phase=phase, stage="")
+            self._tell("state", phase=phase, stage=stage)
 
     def _end(self, phase: Phase, exit_: Exit | None = None, code: int = 0) -> int:
         """The last word. The event goes first: a reader of the state may stop reading events."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from core.children import command
 from core.errors import UserError, describe_os_error
 from core.paths import runs_root
+from core.runs import queue
 from core.runs.directory import RunDirectory, create_run, run_ids
 from core.runs.events import EventWriter
 from core.runs.lock import LOCKED, RunLock, holder, is_locked
@@ -48,14 +49,17 @@ def list_runs() -> list[RunSummary]:
     return [RunSummary(run, current_state(run)) for run in runs]
 
 
-def launch(recipe: Recipe) -> RunDirectory:
+def launch(recipe: Recipe, *, queued: bool = False) -> RunDirectory:
     """Start a run and return as soon as its keeper lives. It outlives the caller.
 
+    With `queued` it begins when the runs that live now, and those queued before it, have ended.
     A launch that fails leaves no directory behind.
     """
     run = create_run(recipe)
     try:
         write_state(run, RunState())
+        if queued:
+            queue.enter(run)
         _start_keeper(run)
     except OSError as error:
         shutil.rmtree(run.path, ignore_errors=True)

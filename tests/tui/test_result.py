@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from core.evaluation import client
 from core.evaluation.comparison import interval, pair_up
 from core.evaluation.metrics import Answer
 from core.evaluation.results import clear
@@ -164,12 +166,20 @@ async def test_the_merged_model_is_exported_and_then_listed(tmp_path):
     assert (run.export / "merged" / "model.safetensors").stat().st_size == 9_000_000
 
 
-async def test_what_cannot_be_measured_again_is_one_sentence(tmp_path):
+async def test_what_cannot_be_measured_again_is_one_sentence(tmp_path, monkeypatch):
     run = measured(tmp_path)
+    seen, really = Event(), client.evaluate_run
+
+    def evaluate_run(*args, **options):
+        seen.wait(30)  # the start of it must be seen before its end
+        return really(*args, **options)
+
+    monkeypatch.setattr(client, "evaluate_run", evaluate_run)
     async with results(run) as pilot:
         await pilot.press("v")
-        await until(pilot, lambda: "Measuring again" in shown(pilot), 3)
+        await until(pilot, lambda: "Measuring again" in shown(pilot))
         assert "Wait until that is done." in pilot.app.screen.why_not("export")
+        seen.set()
         await until(pilot, lambda: not pilot.app.screen._busy, 60)
         await until(pilot, lambda: "Error" in words(pilot) or "not" in words(pilot), 3)
         assert "Traceback" not in shown(pilot)

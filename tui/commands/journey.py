@@ -25,15 +25,23 @@ def demo(headless: bool, as_json: bool) -> int:
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one key.")
+@click.option("--queue", "queued", is_flag=True, help="Begin when the runs before it have ended.")
 @click.option("--detach", is_flag=True, help="Return as soon as the run lives.")
 @click.option("--plain", is_flag=True, help="Plain progress lines instead of the app.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout; no app.")
-def train(recipe: Path, changes: tuple[str, ...], detach: bool, plain: bool, as_json: bool) -> int:
+def train(
+    recipe: Path,
+    changes: tuple[str, ...],
+    queued: bool,
+    detach: bool,
+    plain: bool,
+    as_json: bool,
+) -> int:
     """Train RECIPE, a YAML file. The run goes on when this terminal closes."""
     from core.recipe import load_recipe
 
     loaded = load_recipe(recipe).with_changes(list(changes))
-    return _start_and_watch(loaded, plain=plain, as_json=as_json, detach=detach)
+    return _start_and_watch(loaded, plain=plain, as_json=as_json, detach=detach, queued=queued)
 
 
 @click.command()
@@ -45,11 +53,13 @@ def attach(run: str, plain: bool, as_json: bool) -> int:
     return _watch(find_run(run), plain=plain, as_json=as_json)
 
 
-def _start_and_watch(recipe: Recipe, *, plain: bool, as_json: bool, detach: bool = False) -> int:
+def _start_and_watch(
+    recipe: Recipe, *, plain: bool, as_json: bool, detach: bool = False, queued: bool = False
+) -> int:
     from core.runs.supervisor import launch
 
     check_sources(recipe)
-    run = launch(recipe)
+    run = launch(recipe, queued=queued)
     return watch_or_leave(run, plain=plain, as_json=as_json, detach=detach)
 
 
@@ -63,7 +73,7 @@ def watch_or_leave(run: RunDirectory, *, plain: bool, as_json: bool, detach: boo
 
         click.echo(json.dumps(outcome(run, current_state(run))))
     else:
-        click.echo(f"{run.id} is running. Watch it with: tunedeck attach {run.id}", err=True)
+        click.echo(f"{run.id} has started. Watch it with: tunedeck attach {run.id}", err=True)
     return 0
 
 

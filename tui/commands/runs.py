@@ -28,9 +28,10 @@ def runs(as_json: bool) -> None:
     for item in found:
         state = item.state
         steps = f"{state.step}/{count_text(state.total_steps)}" if state.total_steps else MISSING
+        waits = state.phase == "preparing" and state.stage
         age = duration_text(time.time() - state.created)
         click.echo(
-            f"{clip(item.id, 44):<44}  {state.phase:<9}  {steps:>11}  "
+            f"{clip(item.id, 44):<44}  {waits or state.phase:<9}  {steps:>11}  "
             f"loss {number_text(state.loss):>6}  held-out {number_text(state.eval_loss):>6}  "
             f"{age:>11} ago"
         )

@@ -101,7 +101,11 @@ def _progress(view: RunView, width: int) -> Content:
 
 def _waiting(view: RunView) -> Content:
     stage = view.history.stage
-    words = {"importing": "importing the training libraries", "": "starting the worker"}
+    words = {
+        "": "starting the worker",
+        "queued": "waiting for the runs before it",
+        "importing": "importing the training libraries",
+    }
     since = view.history.stage_since or view.state.created
     seconds = duration_text(max(0.0, view.taken - since))
     return Content.assemble(words.get(stage, stage), ("  " + seconds, "$foreground-muted"))

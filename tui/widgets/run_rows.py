@@ -61,7 +61,7 @@ def _name(run_id: str) -> Content:
 
 def state_badge(state: RunState) -> Content:
     """A symbol and a word; while the run works, the word is its stage."""
-    word = state.stage if state.phase == "running" and state.stage else state.phase
+    word = state.stage if state.phase in ("preparing", "running") and state.stage else state.phase
     return Content.styled(
         f"{PHASE_SYMBOLS.get(state.phase, '?')} {printable(word, single_line=True)}",
         PHASE_STYLES.get(state.phase, ""),
