@@ -12,6 +12,7 @@ eval       step, epoch, loss, perplexity, rows
 sample     step, prompt, text: what the model writes for a fixed held-out prompt
 checkpoint step, path
 choice     step (whose weights are the result), last_step, last_loss, best_step, best_loss, noise
+measured   device, method, stack, shape, micro_batch, peaks: what the next plan learns from
 merge      adapted, changed (layers), difference, tolerance: the proof of a merge
 memory     ram_peak, vram_peak (NVML, the process), vram_reserved, vram_allocated: bytes, a stage
 trial      what a trial measured, and what the real run will take (`core.runs.trial`)

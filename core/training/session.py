@@ -27,6 +27,7 @@ from core.training.checkpoints import (
     newest_checkpoint,
 )
 from core.training.loading import load_base, with_adapter
+from core.training.measured import measured
 from core.training.peaks import memory_peaks
 from core.training.preflight import levers, wants_checkpointing
 from core.training.recovery import at_one_row, halved, is_out_of_memory, record
@@ -70,11 +71,21 @@ def train(
         del trainer
         _free_memory()
     reporter.write_state()
-    reporter.tell("memory", **memory_peaks())
+    _tell_what_it_took(recipe, base, prepared, trainer, reporter)
     if watch.failure is None and not watch.stopped:
         _choose_weights(run, trainer, watch)
         save_result(run, recipe, base, tokenizer, prepared, model)
     return watch.failure
+
+
+def _tell_what_it_took(
+    recipe: Recipe, base: Path, prepared: Prepared, trainer: Tuner, reporter: Reporter
+) -> None:
+    """For the report of a trial, and for the next plan on this machine."""
+    reporter.tell("memory", **memory_peaks())
+    checkpointing = bool(trainer.model.is_gradient_checkpointing)
+    if facts := measured(recipe, base, prepared, gradient_checkpointing=checkpointing):
+        reporter.tell("measured", **facts)
 
 
 def _choose_weights(run: RunDirectory, trainer: Tuner, watch: Watch) -> None:
