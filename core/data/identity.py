@@ -40,6 +40,20 @@ def _parts(example: Example) -> tuple[list[object], list[object]]:
             return _turns(prompt), [*_turns(completion), label]
 
 
+def roles_of(example: Example) -> str:
+    """The roles of a row's turns, a letter each (the better answer of a pair); none for text."""
+    match example:
+        case Text():
+            return ""
+        case Conversation(messages):
+            turns = messages
+        case Preference(prompt, chosen):
+            turns = (*prompt, *chosen)
+        case Judged(prompt, completion):
+            turns = (*prompt, *completion)
+    return "".join([message["role"][0] for message in turns])
+
+
 def answer_of(example: Example) -> str:
     """The text that the row teaches to say: its last answer."""
     match example:

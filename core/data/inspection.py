@@ -3,40 +3,42 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from threading import Event
 
-import numpy as np
-
+from core.data.advice import advise
 from core.data.encoding import Encoded, TrainOn, encode
 from core.data.examples import Record
 from core.data.files import Meter
 from core.data.formats import RECOGNITION_ROWS, Recognition, check_mapping, recognise
-from core.data.near import signature
+from core.data.language import language_of
+from core.data.near import signature, text_of
 from core.data.parallel import scan
-from core.data.problems import CODES, KINDS
-from core.data.report import Problem, Report, TokenStatistics
+from core.data.problems import KINDS
+from core.data.report import Leakage, Report
 from core.data.rows import Progress
 from core.data.scanner import Orders, is_sampled
 from core.data.sources import Source, resolve
+from core.data.summary import (
+    leakage_of,
+    ordered,
+    problems,
+    sample_of,
+    statistics,
+    token_statistics,
+)
 from core.data.tally import Tally
 from core.data.tokenizer import Tokenizer
 from core.data.verdict import Judge, Verdict
 
-FEW = 500
-VERY_FEW = 50
 LARGE_BYTES = 32 << 20
 SAMPLED_ROWS = 20_000
 _ALL_ROWS = 50_000
 _HEAD_BYTES = 1 << 20
 _INTERVAL = 0.25
-_BINS = 24
-_USUAL_LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _RECOGNITION_BYTES = 16 << 20
-_OF_SAMPLE = ("too-long", "no-trained-tokens", "no-stop-token", "near-duplicate")
-_SEVERITIES = ("error", "warning", "info")
 
 
 class Inspection:
@@ -51,18 +53,19 @@ class Inspection:
         train_on: TrainOn = "assistant",
         mapping: Mapping[str, str] | None = None,
         exact: bool = False,
-        near: bool = True,
+        compares: bool = True,
     ) -> None:
         self.source = source
         self.tally = Tally()
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._train_on: TrainOn = train_on
-        self._near = near
+        self._compares = compares
         self._meter = Meter()
         self._scanned = 0
         self._started = time.monotonic()
         self._ended = False
+        self.leakage: Leakage | None = None
         mapping = check_mapping(mapping or {})
         records = source.records(self._meter)
         first = self.first = self._first(records)
@@ -129,12 +132,14 @@ class Inspection:
     def _take(self, record: Record) -> tuple[Verdict, list[Encoded] | None]:
         verdict = self.judge.judge(record)
         encoded = None
-        sketch = None
+        sketch, language = None, ""
         if verdict.example is not None and is_sampled(record.number, self._rate):
             if self._tokenizer is not None:
                 encoded = encode(verdict.example, self._tokenizer, self._max_length, self._train_on)
-            sketch = signature(verdict.example) if self._near else None
-        self.tally.add(verdict, encoded, whole=self._rate >= 1, signature=sketch)
+            if self._compares:
+                sketch = signature(verdict.example)
+                language = language_of(text_of(verdict.example))
+        self.tally.add(verdict, encoded, whole=self._rate >= 1, signature=sketch, language=language)
         return verdict, encoded
 
     def run(self, on_progress: Callable[[Progress], None] | None = None) -> Report:
@@ -146,6 +151,13 @@ class Inspection:
         if on_progress is not None:
             on_progress(self.progress)
         return self.report
+
+    def look_for(self, held_out: Sequence[str], *, exact: bool = False) -> None:
+        """After the pass: which rows are also in the data that are held out for evaluation."""
+        other = Inspection(resolve(held_out), mapping=self._mapping, exact=exact)
+        other.run()
+        self.leakage = leakage_of(other.source.name, other.tally, self.tally)
+        self.tally.mark_leaks(*self.tally.shared_with(other.tally))
 
     @property
     def progress(self) -> Progress:
@@ -161,18 +173,25 @@ class Inspection:
 
     @property
     def report(self) -> Report:
-        tally = self.tally
-        return Report(
+        tally, ended = self.tally, self._ended
+        counted = None
+        if self._tokenizer is not None:
+            counted = token_statistics(tally, self._max_length, complete=ended)
+        report = Report(
             source=self.source.name,
             format=self.recognition.format,
             rows=tally.rows,
             usable=tally.usable_rows,
-            ledger=_ordered(tally.ledger),
-            tokens=None if self._tokenizer is None else token_statistics(tally),
-            problems=problems(tally, complete=self._ended),
-            error=self._error() if self._ended else None,
-            complete=self._ended,
+            ledger=ordered(tally.ledger),
+            tokens=counted,
+            problems=problems(tally, complete=ended),
+            error=self._error() if ended else None,
+            complete=ended,
+            sample=sample_of(tally),
+            statistics=statistics(tally) if ended else None,
+            leakage=self.leakage,
         )
+        return replace(report, advice=advise(report)) if ended else report
 
     def _error(self) -> str | None:
         if self.tally.usable_rows:
@@ -205,7 +224,8 @@ def inspect(
 ) -> Report:
     """Inspect everything that `sources` names. `held_out` is looked for in it (leakage).
 
-    Of more than 50,000 rows a sample of about 20,000 is encoded, unless `exact`.
+    Of more than 50,000 rows a sample of about 20,000 is encoded and compared for
+    near-duplicates, unless `exact`.
     """
     inspection = Inspection(
         resolve(sources),
@@ -215,92 +235,7 @@ def inspect(
         mapping=mapping,
         exact=exact,
     )
-    report = inspection.run(on_progress)
+    inspection.run(on_progress)
     if held_out:
-        other = Inspection(resolve(held_out), mapping=mapping)
-        other.run()
-        inspection.tally.mark_leaks(set(other.tally.hashes) - {0})
-        report = inspection.report
-    return report
-
-
-def problems(tally: Tally, *, complete: bool) -> tuple[Problem, ...]:
-    """All problems, the worst first."""
-    found = [_problem(code, tally) for code in CODES if tally.counts[code]]
-    usable = tally.usable_rows
-    if complete and 0 < usable < FEW:
-        kind = KINDS["few-examples"]
-        severity = "warning" if usable < VERY_FEW else kind.severity
-        rows = "1 usable row is" if usable == 1 else f"{usable} usable rows {kind.what[:3]}"
-        message = f"{rows} few for fine-tuning."
-        found.append(Problem("few-examples", severity, usable, (), message, kind.remedy))
-    return tuple(sorted(found, key=lambda p: (_SEVERITIES.index(p.severity), -p.count, p.code)))
-
-
-def _problem(code: str, tally: Tally) -> Problem:
-    kind, count = KINDS[code], tally.counts[code]
-    severity = kind.severity
-    if tally.fatal[code]:
-        severity = "error"
-    elif code in ("encoding", "empty-response"):
-        severity = "warning"
-    message = f"{count} {'row' if count == 1 else 'rows'} {_agree(kind.what, count)}"
-    sampled = len(tally.signed) if code == "near-duplicate" else len(tally.tokens)
-    if code in _OF_SAMPLE and sampled < tally.usable_rows:
-        message = f"In a sample of {sampled} rows: {message}"
-    return Problem(code, severity, count, tuple(tally.listed[code]), message, kind.remedy)
-
-
-_SINGULAR = {"are": "is", "have": "has", "lack": "lacks", "do": "does", "repeat": "repeats",
-             "ask": "asks", "answer": "answers", "hold": "holds", "cannot": "cannot"}  # fmt: skip
-
-
-def _agree(what: str, count: int) -> str:
-    verb, rest = what.split(" ", 1)
-    return f"{_SINGULAR.get(verb, verb)} {rest}" if count == 1 else what
-
-
-def _ordered(ledger: Mapping[str, int]) -> dict[str, int]:
-    order = ("usable", "truncated", *CODES)
-    return {key: ledger[key] for key in order if ledger.get(key) or key == "usable"}
-
-
-def token_statistics(tally: Tally) -> TokenStatistics | None:
-    """Figures over the rows that were encoded; None when there are none."""
-    if not tally.tokens:
-        return None
-    counts = np.sort(np.array(tally.tokens[:])).tolist()
-    usable = tally.usable_rows + tally.fatal["no-trained-tokens"]
-    scale = max(1.0, usable / len(counts))
-    cut = [(length, len(counts) - bisect_right(counts, length)) for length in _USUAL_LENGTHS]
-    few = [length for length, rows in cut if rows * 100 <= len(counts)]
-    return TokenStatistics(
-        total=round(sum(counts) * scale),
-        trained=round(sum(tally.trained) * scale),
-        p50=percentile(counts, 50),
-        p95=percentile(counts, 95),
-        p99=percentile(counts, 99),
-        max=counts[-1],
-        truncated_rows=round(tally.truncated * scale),
-        histogram=histogram(counts),
-        counted_rows=len(counts),
-        margin=round(0.98 / len(counts) ** 0.5, 4) if scale > 1 else 0.0,
-        cut_at=tuple((length, round(rows * scale)) for length, rows in cut),
-        recommended_length=min(few, default=_USUAL_LENGTHS[-1]),
-    )
-
-
-def percentile(ordered: Sequence[int], percent: int) -> int:
-    """The smallest value that at least `percent` of the values do not exceed."""
-    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
-
-
-def histogram(ordered: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """(upper bound, rows) of equal bins from 0 to the largest value."""
-    width = max(1, -(-ordered[-1] // _BINS))
-    bins: dict[int, int] = {}
-    for value in ordered:
-        upper = max(1, -(-value // width)) * width
-        bins[upper] = bins.get(upper, 0) + 1
-    last = max(bins)
-    return tuple((upper, bins.get(upper, 0)) for upper in range(width, last + 1, width))
+        inspection.look_for(held_out, exact=exact)
+    return inspection.report

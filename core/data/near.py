@@ -6,6 +6,7 @@ Similarity is the Jaccard index of these runs, estimated by MinHash (the `rensa`
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -19,7 +20,10 @@ HASHES = 64
 _BANDS = 16
 _RUN = 3
 _MOST_COMPARED = 8
+_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93],
+                np.uint64)  # fmt: skip
 Signatures = NDArray[np.uint32]
+Flags = NDArray[np.bool_]
 
 
 @cache
@@ -31,7 +35,7 @@ def _minhash() -> Any:
 
 def signature(example: Example) -> list[int]:
     """The MinHash of a row's text. Words run together (as in Chinese) are taken by character."""
-    text = _text(example).lower()
+    text = text_of(example).lower()
     words = text.split()
     if len(words) * 20 < len(text):
         words = list(text)
@@ -42,7 +46,8 @@ def signature(example: Example) -> list[int]:
     return digest
 
 
-def _text(example: Example) -> str:
+def text_of(example: Example) -> str:
+    """All that is said in a row."""
     turns: tuple[Message, ...]
     match example:
         case Text(text):
@@ -56,28 +61,47 @@ def _text(example: Example) -> str:
     return "\n".join([turn["content"] for turn in turns])
 
 
-def near_duplicates(signatures: Signatures) -> NDArray[np.bool_]:
+def near_duplicates(signatures: Signatures) -> Flags:
     """Which rows are at least as similar as `THRESHOLD` to a row further up."""
     found = np.zeros(len(signatures), bool)
+    for members in _alike(signatures):
+        _compare(members, signatures, found)
+    return found
+
+
+def similar_to(signatures: Signatures, others: Signatures) -> Flags:
+    """Which rows are at least as similar as `THRESHOLD` to a row of `others`."""
+    both = np.concatenate([others, signatures])
+    found = np.zeros(len(both), bool)
+    for members in _alike(both):
+        known = members[members < len(others)]
+        if len(known) < len(members):
+            rest = members[len(known) :]
+            for first in known[:_MOST_COMPARED].tolist():
+                _mark(first, rest, both, found)
+    return found[len(others) :]
+
+
+def _alike(signatures: Signatures) -> Iterator[NDArray[np.intp]]:
+    """Groups of rows, in order, whose signatures agree in a band: candidates for a comparison."""
     width = HASHES // _BANDS
     for band in range(_BANDS):
-        part = np.ascontiguousarray(signatures[:, band * width : (band + 1) * width])
-        keys = part.view(f"V{width * 4}").ravel()
+        part = signatures[:, band * width : (band + 1) * width].astype(np.uint64)
+        keys = part @ _MIX  # wraps around; what is not alike after all shows in the comparison
         _, group, counts = np.unique(keys, return_inverse=True, return_counts=True)
         shared = np.flatnonzero(counts[group] > 1)
         order = shared[np.argsort(group[shared], kind="stable")]
         edges = np.flatnonzero(np.diff(group[order])) + 1
-        for members in np.split(order, edges):
-            _compare(members, signatures, found)
-    return found
+        yield from (members for members in np.split(order, edges) if len(members) > 1)
 
 
-def _compare(members: NDArray[np.intp], signatures: Signatures, found: NDArray[np.bool_]) -> None:
+def _compare(members: NDArray[np.intp], signatures: Signatures, found: Flags) -> None:
     """Mark the members of a group that are similar to one of its first rows."""
-    if len(members) < 2:
-        return
     for at, first in enumerate(members[:_MOST_COMPARED].tolist()):
-        later = members[at + 1 :]
-        later = later[~found[later]]
-        same = (signatures[later] == signatures[first]).mean(axis=1)
-        found[later[same >= THRESHOLD]] = True
+        _mark(first, members[at + 1 :], signatures, found)
+
+
+def _mark(first: int, rows: NDArray[np.intp], signatures: Signatures, found: Flags) -> None:
+    rows = rows[~found[rows]]
+    same = (signatures[rows] == signatures[first]).mean(axis=1)
+    found[rows[same >= THRESHOLD]] = True

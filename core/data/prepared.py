@@ -168,7 +168,7 @@ def _read(
         train_on=data.train_on,
         mapping=data.mapping,
         exact=True,
-        near=False,
+        compares=False,
     )
     rows = _Rows()
     for count, (verdict, encoded) in enumerate(inspection.steps()):

@@ -32,7 +32,7 @@ KINDS: dict[str, Kind] = {
     ),
     "mixed-formats": Kind(
         "warning",
-        "have another format than most.",
+        "have another format than most: the model sees two kinds of prompt for one task.",
         "Use one format; rows that cannot be trained on together with the others are dropped.",
     ),
     "missing-field": Kind(
@@ -48,7 +48,7 @@ KINDS: dict[str, Kind] = {
     ),
     "bad-turn-order": Kind(
         "warning",
-        "have turns out of order.",
+        "have turns out of order: the model sees conversations that no chat will ever be.",
         "Let user and assistant alternate, begin with the user and end with the answer; many"
         " chat templates refuse anything else.",
     ),
@@ -80,7 +80,7 @@ KINDS: dict[str, Kind] = {
     "near-duplicate": Kind(
         "info",
         "are nearly the same as an earlier row (they share 0.8 or more of all runs of three words,"
-        " estimated by MinHash).",
+        " estimated by MinHash): the model sees them more often than the rest.",
         "Keep the best of each group.",
     ),
     "conflicting-answers": Kind(
@@ -90,8 +90,9 @@ KINDS: dict[str, Kind] = {
     ),
     "leakage": Kind(
         "error",
-        "of the held-out data are in the training data: their score means nothing.",
-        "Delete them on one side.",
+        "are also in the data held out for evaluation, to the letter or nearly: the score is one"
+        " of memory.",
+        "Delete them on one side (--write with --eval leaves them out of the copy).",
     ),
     "few-examples": Kind(
         "info",
@@ -101,7 +102,20 @@ KINDS: dict[str, Kind] = {
     "response-length-outlier": Kind(
         "info",
         "have an answer far longer or shorter than the others.",
-        "Look at them: they are often mistakes, and long ones cost the most memory.",
+        "Look at them: they are often mistakes, long ones cost the most memory, and a few essays"
+        " among short answers make lengths a matter of luck.",
+    ),
+    "inconsistent-format": Kind(
+        "warning",
+        "answer in another form than nearly all others (JSON, a code block, markup, one word):"
+        " the model learns to leave the form now and then.",
+        "Bring these answers into the form of the rest, or delete them.",
+    ),
+    "cut-off": Kind(
+        "warning",
+        "have an answer that stops in the middle of a sentence or block: the model learns to stop"
+        " there too.",
+        "Complete or delete them; often a length limit cut them when they were generated.",
     ),
     "refusal": Kind(
         "warning",

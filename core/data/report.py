@@ -24,14 +24,87 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Advice:
+    """A sentence to act on, the reason for it, and who found that out."""
+
+    text: str
+    why: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What was looked at where not every row is tokenised and compared: `rows` of `of`.
+
+    `margin` bounds the error of every share that is taken from it, 95 times in 100. Of
+    near-duplicates only the pairs are found that lie in the sample with both rows.
+    """
+
+    rows: int
+    of: int
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How something is spread over the rows."""
+
+    p50: int
+    p95: int
+    max: int
+    mean: float
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What the usable rows look like, whatever the model.
+
+    `turns` are those of a conversation, `responses` the characters of a row's last answer, both
+    over all usable rows; `roles` counts turns. `languages` are shares of the `Sample`.
+    """
+
+    turns: Spread
+    responses: Spread
+    roles: dict[str, int]
+    languages: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """The share of a batch that is padding, at batches of 8 rows cut at max_length: in any
+    order, with rows of like length together (as this trainer orders them), and packed end to end.
+    """
+
+    shuffled: float
+    grouped: float
+    packed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leakage:
+    """How much of the data held out (`source`) is also in the data that are trained on.
+
+    `exact` and `near` count rows of the held-out data, `numbers` are the first 20 of them.
+    """
+
+    source: str
+    rows: int
+    usable: int
+    exact: int
+    near: int
+    numbers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TokenStatistics:
     """Token counts with the chosen model's tokenizer; `histogram` holds (upper bound, rows).
 
     They are of `counted_rows` rows. Where that is a sample, `total`, `trained` and
-    `truncated_rows` are scaled up to all rows, and `margin` is how far a share (of truncated
-    rows, or up to a percentile) may be off, 95 times in 100; otherwise it is 0. `cut_at` says for
-    usual values of max_length how many rows they would cut; `recommended_length` is the smallest
-    that cuts one in a hundred at most.
+    `truncated_rows` are scaled up to all rows; `margin` is how far a share (of truncated rows, or
+    up to a percentile) may be off, and `total_margin` how far `total` (a share of it), 95 times in
+    100; otherwise both are 0. `cut_at` says for usual values of max_length how many rows they
+    would cut; `recommended_length` is the smallest that cuts one in a hundred at most.
+    `rows` are all that would be encoded, `responses` the trained tokens of a row.
     """
 
     total: int
@@ -46,6 +119,10 @@ class TokenStatistics:
     margin: float = 0.0
     cut_at: tuple[tuple[int, int], ...] = ()
     recommended_length: int = 0
+    total_margin: float = 0.0
+    rows: int = 0
+    responses: Spread | None = None
+    padding: Padding | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +138,13 @@ class Report:
     problems: tuple[Problem, ...] = ()
     error: str | None = None
     complete: bool = True
+    sample: Sample | None = None
+    statistics: Statistics | None = None
+    leakage: Leakage | None = None
+    advice: tuple[Advice, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The shape that `inspect --json` promises (DESIGN: JSON shapes)."""
+        """What `inspect --json` says: the shape that is promised, and more keys beside it."""
         from dataclasses import asdict
 
         tree = asdict(self)
@@ -72,3 +153,39 @@ class Report:
         tree["problems"] = list(tree["problems"])
         tree.pop("complete")
         return tree
+
+
+def report_from_wire(tree: dict[str, Any]) -> Report:
+    """A report that came as JSON, from another process."""
+    made = {
+        "tokens": _tokens(tree["tokens"]),
+        "problems": tuple(
+            Problem(**{**one, "rows": tuple(one["rows"])}) for one in tree["problems"]
+        ),
+        "sample": None if tree["sample"] is None else Sample(**tree["sample"]),
+        "statistics": _statistics(tree["statistics"]),
+        "leakage": _leakage(tree["leakage"]),
+        "advice": tuple(Advice(**one) for one in tree["advice"]),
+    }
+    return Report(**{**tree, **made})
+
+
+def _tokens(tree: dict[str, Any] | None) -> TokenStatistics | None:
+    if tree is None:
+        return None
+    pairs = {name: tuple((bound, rows) for bound, rows in tree[name])
+             for name in ("histogram", "cut_at")}  # fmt: skip
+    responses = None if tree["responses"] is None else Spread(**tree["responses"])
+    padding = None if tree["padding"] is None else Padding(**tree["padding"])
+    return TokenStatistics(**{**tree, **pairs, "responses": responses, "padding": padding})
+
+
+def _statistics(tree: dict[str, Any] | None) -> Statistics | None:
+    if tree is None:
+        return None
+    spreads = {name: Spread(**tree[name]) for name in ("turns", "responses")}
+    return Statistics(**{**tree, **spreads})
+
+
+def _leakage(tree: dict[str, Any] | None) -> Leakage | None:
+    return None if tree is None else Leakage(**{**tree, "numbers": tuple(tree["numbers"])})

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from core.data.encoded import Span
 from core.data.examples import FormatName
-from core.data.report import Problem, Report, TokenStatistics
 
 Stage = Literal["opening", "checking", "tokens", "done", "cancelled"]
 
@@ -59,6 +58,27 @@ class Opened:
     columns: tuple[str, ...]
     mapping: dict[str, str]
     rows: tuple[RowPreview, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MappingTrial:
+    """What a mapping would make of the first rows: `usable` of `tried`, some of them in `rows`."""
+
+    format: FormatName
+    tried: int
+    usable: int
+    rows: tuple[RowPreview, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CleanCopy:
+    """A cleaned copy that has been written: rows kept, rows left out by the code of the reason.
+    The file `list` names each of these."""
+
+    file: str
+    list: str
+    kept: int
+    removed: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +180,10 @@ def opened_from_wire(tree: dict[str, Any]) -> Opened:
     )
 
 
+def trial_from_wire(tree: dict[str, Any]) -> MappingTrial:
+    return MappingTrial(**{**tree, "rows": tuple(map(preview_from_wire, tree["rows"]))})
+
+
 def detail_from_wire(tree: dict[str, Any]) -> RowDetail:
     turns = tuple(Turn(**turn) for turn in tree["turns"])
     problems = tuple(RowProblem(**problem) for problem in tree["problems"])
@@ -178,15 +202,3 @@ def tokens_from_wire(tree: dict[str, Any]) -> RowTokens:
         for sequence in tree["sequences"]
     )
     return RowTokens(tree["number"], sequences)
-
-
-def report_from_wire(tree: dict[str, Any]) -> Report:
-    tokens = tree["tokens"]
-    if tokens is not None:
-        histogram = tuple((bound, rows) for bound, rows in tokens["histogram"])
-        cut_at = tuple((length, rows) for length, rows in tokens["cut_at"])
-        tokens = TokenStatistics(**{**tokens, "histogram": histogram, "cut_at": cut_at})
-    problems = tuple(
-        Problem(**{**problem, "rows": tuple(problem["rows"])}) for problem in tree["problems"]
-    )
-    return Report(**{**tree, "tokens": tokens, "problems": problems})

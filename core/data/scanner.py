@@ -18,7 +18,8 @@ from typing import Any
 
 from core.data.encoding import Encoded, TrainOn, encode
 from core.data.examples import Example, FormatName, Record
-from core.data.near import signature
+from core.data.language import language_of
+from core.data.near import signature, text_of
 from core.data.parsing import MAX_RECORD_BYTES, parse_line, too_long
 from core.data.readers import read_lines
 from core.data.suspicion import clear_lines
@@ -65,8 +66,13 @@ class Scanner:
             if verdict.example is None or not is_sampled(start + offset, rate):
                 tally.add(verdict, whole=rate >= 1)
                 continue
-            encoded = self._encode(verdict.example)
-            tally.add(verdict, encoded, whole=rate >= 1, signature=signature(verdict.example))
+            tally.add(
+                verdict,
+                self._encode(verdict.example),
+                whole=rate >= 1,
+                signature=signature(verdict.example),
+                language=language_of(text_of(verdict.example)),
+            )
         return tally
 
     def _encode(self, example: Example) -> list[Encoded] | None:

@@ -11,19 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.data.answers import OTHER, cut_off, form_of, unlike
 from core.data.encoding import Encoded
-from core.data.examples import FormatName
-from core.data.identity import answer_of, fingerprints
-from core.data.near import HASHES, near_duplicates
+from core.data.examples import FormatName, Text
+from core.data.identity import answer_of, fingerprints, roles_of
+from core.data.near import HASHES, Signatures, near_duplicates, similar_to
 from core.data.problems import BIT
 from core.data.report import MAX_ROWS_LISTED
 from core.data.verdict import Verdict
 
 _ARRAYS = (
-    "numbers", "masks", "usable", "hashes", "prompts", "answers", "tokens", "trained",
+    "numbers", "masks", "usable", "hashes", "prompts", "answers", "forms", "tokens", "trained",
     "signed", "signatures",
 )  # fmt: skip
-_COUNTS = ("ledger", "formats", "counts", "fatal")
+_COUNTS = ("ledger", "formats", "counts", "fatal", "patterns", "languages")
 _TOTALS = ("truncated", "lines")
 Flags = NDArray[np.bool_]
 Hashes = NDArray[np.uint64]
@@ -35,7 +36,8 @@ _CHARACTERS = 100
 class Tally:
     """Counts of a pass, row by row in the order of the source.
 
-    A row's `mask` holds the codes of its problems. `ledger` counts every row once.
+    A row's `mask` holds the codes of its problems. `ledger` counts every row once. `patterns`
+    counts the usable rows by the roles of their turns, a letter each.
     """
 
     def __init__(self) -> None:
@@ -45,6 +47,9 @@ class Tally:
         self.hashes = array("Q")
         self.prompts = array("Q")
         self.answers = array("Q")
+        self.forms = array("B")
+        self.patterns: Counter[str] = Counter()
+        self.languages: Counter[str] = Counter()
         self.ledger: Counter[str] = Counter()
         self.formats: Counter[FormatName] = Counter()
         self.counts: Counter[str] = Counter()
@@ -72,9 +77,12 @@ class Tally:
         *,
         whole: bool = True,
         signature: Sequence[int] | None = None,
+        language: str = "",
     ) -> None:
         """Count a row. `encoded` is None for a row that is not encoded. Unless all are (`whole`),
         tokens decide nothing in the ledger. `signature` is what near-duplicates are found by."""
+        if language:
+            self.languages[language] += 1
         if signature is not None:
             self.signed.append(self.rows)
             self.signatures.extend(signature)
@@ -116,10 +124,17 @@ class Tally:
         if verdict.record.problem is None:
             self.formats[verdict.format] += 1
         example = verdict.example
-        row, prompt = (0, 0) if example is None else fingerprints(example)
+        if example is None:
+            row, prompt, answer, form = 0, 0, "", OTHER
+        else:
+            row, prompt = fingerprints(example)
+            answer = answer_of(example)
+            form = OTHER if isinstance(example, Text) else form_of(answer)
+            self.patterns[roles_of(example)] += 1
         self.hashes.append(row)
         self.prompts.append(prompt)
-        self.answers.append(0 if example is None else len(answer_of(example)))
+        self.answers.append(len(answer))
+        self.forms.append(form)
 
     def as_part(self) -> dict[str, Any]:
         """All of it as JSON, for the process that puts the parts together."""
@@ -152,19 +167,35 @@ class Tally:
         self._mark("near-duplicate", self._near() & ~again)
         self._mark("conflicting-answers", conflicting(prompts, hashes))
         self._mark("response-length-outlier", outliers(np.array(self.answers), hashes != 0))
+        forms = np.array(self.forms, np.uint8)
+        self._mark("inconsistent-format", unlike(forms))
+        self._mark("cut-off", cut_off(forms))
 
     def _near(self) -> Flags:
-        flags = np.zeros(self.rows, bool)
-        signatures = np.array(self.signatures, np.uint32).reshape(-1, HASHES)
-        flags[np.array(self.signed, np.int64)] = near_duplicates(signatures)
-        return flags
+        return self._spread(near_duplicates(self._signatures()))
+
+    def _spread(self, flags: Flags) -> Flags:
+        """Flags of the rows with a signature as flags of all rows."""
+        spread = np.zeros(self.rows, bool)
+        spread[np.array(self.signed, np.int64)] = flags
+        return spread
+
+    def _signatures(self) -> Signatures:
+        return np.frombuffer(self.signatures, np.uint32).reshape(-1, HASHES)
 
     def _hash_arrays(self) -> tuple[Hashes, Hashes]:
         return np.array(self.hashes, np.uint64), np.array(self.prompts, np.uint64)
 
-    def mark_leaks(self, hashes: set[int]) -> None:
-        """Mark rows that are also in other data, given by its row hashes."""
-        self._mark("leakage", np.isin(self._hash_arrays()[0], np.array(sorted(hashes), np.uint64)))
+    def shared_with(self, other: Tally) -> tuple[Flags, Flags]:
+        """Which rows are also in `other` to the letter, and which nearly."""
+        mine, theirs = self._hash_arrays()[0], other._hash_arrays()[0]
+        exact = np.isin(mine, theirs[theirs != 0])
+        near = self._spread(similar_to(self._signatures(), other._signatures()))
+        return exact, near & ~exact
+
+    def mark_leaks(self, exact: Flags, near: Flags) -> None:
+        """Mark rows that are also in the data that are held out."""
+        self._mark("leakage", exact | near)
 
     def _mark(self, code: str, rows: Flags) -> None:
         positions = np.flatnonzero(rows)

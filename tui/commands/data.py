@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Literal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from core.errors import UserError
 from core.text import printable
-from core.units import count_text
 
 if TYPE_CHECKING:
-    from core.data.report import Problem, Report, TokenStatistics
-
-MARKS = {"error": "✗", "warning": "!", "info": "·"}
+    from core.data.cleaning import Cleaned
+    from core.data.report import Report
+    from core.data.rows import Progress
 
 
 @click.command()
@@ -29,6 +31,14 @@ MARKS = {"error": "✗", "warning": "!", "info": "·"}
     help="The tokens that the loss is taken on.",
 )
 @click.option("--map", "pairs", multiple=True, metavar="ROLE=COLUMN", help="Name a column's role.")
+@click.option("--eval", "held_out", multiple=True, metavar="SOURCE",
+              help="Data held out for evaluation: say what of it is in SOURCE too.")  # fmt: skip
+@click.option("--exact", is_flag=True,
+              help="Tokenise and compare every row, however many there are.")  # fmt: skip
+@click.option("--write", type=click.Path(path_type=Path), metavar="FILE.jsonl",
+              help="Save a cleaned copy, and beside it the list of what was left out.")  # fmt: skip
+@click.option("--drop", multiple=True, metavar="CODE",
+              help="Leave rows with this problem out of the copy as well.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def inspect(
     source: tuple[str, ...],
@@ -36,34 +46,75 @@ def inspect(
     max_length: int,
     train_on: Literal["assistant", "last", "all"],
     pairs: tuple[str, ...],
+    held_out: tuple[str, ...],
+    exact: bool,
+    write: Path | None,
+    drop: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Look at SOURCE: a file, a folder, a glob or a hub id."""
-    from core.data.inspection import inspect as inspect_sources
+    """Look at SOURCE: a file, a folder, a glob, a hub id, or - for standard input."""
+    from core.data.cleaning import check_target, save_clean
+    from core.data.inspection import Inspection
+    from core.data.sources import resolve
     from core.data.tokenizer import load_tokenizer
     from core.models.locate import locate_tokenizer
 
-    tokenizer = load_tokenizer(locate_tokenizer(model)) if model else None
+    unwanted = codes_to_drop(drop)
+    mapping = parse_mapping(pairs)
     try:
-        report = inspect_sources(
-            list(source),
+        if write is not None:
+            check_target(write)
+        tokenizer = load_tokenizer(locate_tokenizer(model)) if model else None
+        inspection = Inspection(
+            resolve(source),
             tokenizer=tokenizer,
             max_length=max_length,
             train_on=train_on,
-            mapping=parse_mapping(pairs),
+            mapping=mapping,
+            exact=exact,
         )
+        inspection.run(_show_progress)
+        if held_out:
+            inspection.look_for(held_out, exact=exact)
+        report = inspection.report
+        saved = write is not None and report.error is None
+        cleaned = save_clean(inspection, write, unwanted) if saved and write else None
     except UserError as error:
         if not as_json:
             raise
         click.echo(json.dumps(_nothing_usable(source, error)))
         return 1
-    if as_json:
-        click.echo(json.dumps(report.as_json(), ensure_ascii=False))
-    else:
-        click.echo(printable("\n".join(report_lines(report))))
-    if report.error and not as_json:
-        raise UserError(report.error)
+    finally:
+        _show_progress(None)
+    _tell(report, cleaned, as_json=as_json)
     return 1 if report.error else 0
+
+
+def _tell(report: Report, cleaned: Cleaned | None, *, as_json: bool) -> None:
+    from tui.commands.report_text import cleaned_lines, report_lines
+
+    if as_json:
+        tree = report.as_json()
+        if cleaned is not None:
+            tree["written"] = asdict(cleaned) | {
+                "file": str(cleaned.file), "list": str(cleaned.list)
+            }  # fmt: skip
+        click.echo(json.dumps(tree, ensure_ascii=False))
+        return
+    lines = report_lines(report) + (cleaned_lines(cleaned) if cleaned is not None else [])
+    click.echo(printable("\n".join(lines)))
+    if report.error:
+        raise UserError(report.error)
+
+
+def _show_progress(progress: Progress | None) -> None:
+    """One line that is written over, where a person watches; None wipes it."""
+    if not sys.stderr.isatty():
+        return
+    from tui.commands.report_text import progress_line
+
+    text = "" if progress is None or progress.ended else progress_line(progress)
+    click.echo(f"\r\x1b[2K{text}", err=True, nl=False)
 
 
 def parse_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -77,52 +128,20 @@ def parse_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
     return mapping
 
 
-def _nothing_usable(source: tuple[str, ...], error: UserError) -> dict[str, object]:
+def codes_to_drop(more: tuple[str, ...]) -> tuple[str, ...]:
+    """The problems for which rows are left out of a copy: the usual ones and `more`."""
+    from core.data.cleaning import DROPPED
+    from core.data.problems import CODES
+
+    for code in more:
+        if code not in CODES:
+            hint = f"the codes are {', '.join(CODES)}"
+            raise click.BadParameter(f"“{code}” is no problem's code: {hint}", param_hint="--drop")
+    return (*DROPPED, *more)
+
+
+def _nothing_usable(source: tuple[str, ...], error: UserError) -> dict[str, Any]:
     """The promised object for a source that cannot be opened at all."""
-    return {
-        "source": " ".join(source),
-        "format": "unknown",
-        "rows": 0,
-        "usable": 0,
-        "error": str(error),
-        "tokens": None,
-        "problems": [],
-    }
+    from core.data.report import Report
 
-
-def report_lines(report: Report) -> list[str]:
-    """The report for people."""
-    lines = [
-        f"{report.source}",
-        f"  format   {report.format}",
-        f"  rows     {count_text(report.rows)}, {count_text(report.usable)} usable",
-    ]
-    for reason, count in report.ledger.items():
-        lines.append(f"           {count_text(count):>9}  {reason}")
-    lines += _token_lines(report.tokens)
-    if report.problems:
-        lines += ["", "Problems"]
-    for problem in report.problems:
-        lines += _problem_lines(problem)
-    return lines
-
-
-def _token_lines(tokens: TokenStatistics | None) -> list[str]:
-    if tokens is None:
-        return ["  tokens   not counted (--model chooses the tokenizer)"]
-    share = tokens.trained / tokens.total if tokens.total else 0
-    return [
-        f"  tokens   {count_text(tokens.total)}, "
-        f"{count_text(tokens.trained)} trained ({share:.0%})",
-        f"  a row    p50 {tokens.p50}  p95 {tokens.p95}  p99 {tokens.p99}  max {tokens.max}"
-        f"  truncated rows {tokens.truncated_rows}",
-    ]
-
-
-def _problem_lines(problem: Problem) -> list[str]:
-    rows = ", ".join(str(row) for row in problem.rows[:8])
-    more = "…" if problem.count > 8 else ""
-    where = f" (row {rows}{more})" if rows else ""
-    lines = [f"  {MARKS[problem.severity]} {problem.code} × {problem.count}{where}"]
-    lines.append(f"    {problem.message} {problem.remedy}".rstrip())
-    return lines
+    return Report(" ".join(source), "unknown", 0, 0, error=str(error)).as_json()

@@ -47,6 +47,7 @@ class Memory(click.ParamType[int]):
     default="adamw", show_default=True,
 )  # fmt: skip
 @click.option("--gradient-checkpointing/--no-gradient-checkpointing", default=True)
+@click.option("--simulate", is_flag=True, help="Run the step without data: seconds, not formula.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def estimate(
     model: str,
@@ -57,27 +58,33 @@ def estimate(
     micro_batch: int,
     optimizer: str,
     gradient_checkpointing: bool,
+    simulate: bool,
     as_json: bool,
 ) -> None:
     """Predict the peak memory of one model and method, as NVML will show it."""
-    from core.memory.formula import predict
+    from core.memory import formula, simulated
+    from core.memory.setup import Setup
     from core.models.catalogue import card_for
     from core.planning.as_json import estimate_as_json
 
-    prediction = predict(
+    setup = Setup(
         card_for(model).shape,
-        method,  # type: ignore[arg-type]
+        method,
         rank,
-        targets.split(",") if "," in targets else targets,
+        tuple(targets.split(",")) if "," in targets else targets,
         micro_batch,
         seq_length,
         gradient_checkpointing,
         optimizer,
     )
+    prediction = simulated.simulate(setup) if simulate else formula.predict_setup(setup)
     if as_json:
         click.echo(json.dumps(estimate_as_json(model, method, prediction)))
     else:
         click.echo("\n".join(prediction_lines(prediction)))
+
+
+HOW = {"formula": "by formula", "simulated": "simulated", "measured": "measured"}
 
 
 def prediction_lines(prediction: Prediction) -> list[str]:
@@ -85,7 +92,13 @@ def prediction_lines(prediction: Prediction) -> list[str]:
     parts = prediction.parts
     lines = [f"  {name:<12}{bytes_text(getattr(parts, name)):>12}" for name in parts.__slots__]
     interval = f"{bytes_text(prediction.low)} to {bytes_text(prediction.high)}"
-    lines.append(f"  {'peak':<12}{bytes_text(prediction.peak):>12}  ({interval}, by formula)")
+    lines.append(
+        f"  {'peak':<12}{bytes_text(prediction.peak):>12}  ({interval}, {HOW[prediction.how]})"
+    )
+    lines.append(
+        f"  of which torch allocates {bytes_text(prediction.allocated)} and reserves "
+        f"{bytes_text(prediction.reserved)}"
+    )
     return [*lines, *([f"  {prediction.note}"] if prediction.note else [])]
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from core.data.inspection import histogram, inspect, percentile
+from core.data.inspection import inspect
 from core.data.report import Problem, Report
+from core.data.summary import histogram, percentile
 from core.data.tokenizer import Tokenizer, load_tokenizer
 from core.errors import UserError
 from tests.core.data.conftest import MakeFolder
