@@ -56,7 +56,7 @@ def config_of(point: Point) -> dict[str, Any]:
         "intermediate_size": point.hidden * 11 // 4,
         "num_hidden_layers": point.layers,
         "num_attention_heads": point.hidden // 64,
-        "num_key_value_heads": point.hidden // 128,
+        "num_key_value_heads": max(1, point.hidden // 128),
         "vocab_size": point.vocabulary,
         "max_position_embeddings": 2 * point.length,
         "tie_word_embeddings": False,

@@ -360,3 +360,16 @@ async def test_the_memory_bar_moves_with_the_readings(
         pilot.app.read_machine()
         await sees(pilot, "used 9.00")
         await until(pilot, lambda: pilot.app.screen.session.plan.free_bytes == 15 * GIB)
+
+
+async def test_a_quick_trial_starts_the_recipe_cut_short(
+    opened: Open, tiny_rows: Path, launched: list[Recipe]
+) -> None:
+    async with opened((80, 24), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        candidate = pilot.app.screen.selected
+        await pilot.press("t")
+        await until(pilot, lambda: pilot.app.current_mode == "train")
+        (recipe,) = launched
+        assert recipe.trial
+        assert recipe.model.id == candidate.model.id

@@ -72,6 +72,7 @@ class PlanScreen(Place):
         Binding("m", "model", "Model", tooltip="Only one model, also one that is not listed"),
         Binding("dollar_sign", "price", "Price", key_display="$", tooltip="Dollars per hour"),
         Binding("p", "presets", "Presets", tooltip="Recipes to begin with, yours first"),
+        Binding("t", "trial", "Trial", tooltip="A few steps on some rows: does it all work?"),
         Binding("d", "start(False)", "Start, stay here", show=False, tooltip="Start detached"),
         Binding("a", "start(False,True)", "Add to the queue", show=False),
         Binding("n", "name", "Name", show=False, tooltip="Name the run"),
@@ -205,9 +206,9 @@ class PlanScreen(Place):
     # Knobs
 
     def why_not(self, action: str) -> str | None:
-        if action in ("start", "recipe", "turn", "elsewhere") and self.selected is None:
+        if action in ("start", "trial", "recipe", "turn", "elsewhere") and self.selected is None:
             return "There is nothing to plan with yet."
-        if action in ("start", "recipe", "presets") and self.deck.source is None:
+        if action in ("start", "trial", "recipe", "presets") and self.deck.source is None:
             return NO_DATA
         return None
 
@@ -355,6 +356,12 @@ class PlanScreen(Place):
                 self._start(recipe, watch=watch, queued=queued)
 
         self.app.push_screen(question, decided)
+
+    def action_trial(self) -> None:
+        from core.training.trial import as_trial
+
+        if self.selected is not None:
+            self._start(as_trial(self.session.recipe(self.selected)), watch=True, queued=False)
 
     def _start(self, recipe: Recipe, *, watch: bool, queued: bool) -> None:
         self.deck.recipe = recipe
