@@ -153,33 +153,39 @@ class TuneDeck(App[None]):
 
         self.start_run(demo.recipe())
 
-    def start_run(self, recipe: Recipe) -> None:
-        """Launch a run off the event loop and go to Train as soon as it lives."""
+    def start_run(self, recipe: Recipe, *, watch: bool = True, queued: bool = False) -> None:
+        """Launch a run off the event loop, or put it at the end of the queue; go to Train as
+        soon as it lives, unless it is not to be watched."""
         if self._launching:
             self.notify("A run is being started already.")
             return
         self._launching = True
         self.notify(f"Starting {recipe.name} …", markup=False, timeout=3)
-        self._launch(recipe)
+        self._launch(recipe, watch, queued)
 
     @work(thread=True, group="launch")
-    def _launch(self, recipe: Recipe) -> None:
+    def _launch(self, recipe: Recipe, watch: bool, queued: bool) -> None:
         from core.runs.supervisor import launch
 
         try:
-            run = launch(recipe)
+            run = launch(recipe, queued=True) if queued else launch(recipe)
         except UserError as error:
-            self.call_from_thread(self._launched, None, error)
+            self.call_from_thread(self._not_launched, error)
         else:
-            self.call_from_thread(self._launched, run, None)
+            self.call_from_thread(self._launched, run, watch, queued)
 
-    def _launched(self, run: RunDirectory | None, error: UserError | None) -> None:
+    def _not_launched(self, error: UserError) -> None:
         self._launching = False
-        if error is not None:
-            self.report(error)
-        if run is not None:
-            self.deck.run = run
+        self.report(error)
+
+    def _launched(self, run: RunDirectory, watch: bool, queued: bool) -> None:
+        self._launching = False
+        self.deck.run = run
+        if watch:
             self.switch_mode("train")
+            return
+        what = "waits for the runs before it" if queued else "has started"
+        self.notify(f"{run.id} {what}. It goes on without the app; 4 shows it.", markup=False)
 
     def _fatal_error(self) -> None:
         """Leave with a sentence where Textual would print a traceback; that goes to a file."""

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("results", "Measure base and tuned model on held-out rows"),
     "chat": ("results", "Talk to a tuned model"),
     "export": ("results", "Write the tuned model where other programs read it"),
+    "calibrate": ("calibrating", "Measure how fast this machine trains, for better plans"),
     "doctor": ("machine", "Check the machine and the installation"),
 }
 

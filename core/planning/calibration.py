@@ -139,12 +139,15 @@ def pace_text(pace: Pace) -> str:
 
 
 def calibration_for(device: str, kept: Iterable[Measurement]) -> Calibration:
-    """What is known of a device. Real runs, where there are any, count instead of trials."""
+    """What is known of a device. Real runs, where there are any, count instead of trials, and of
+    trials the latest."""
     stack = installed_stack()
     mine = [one for one in kept if one.device == device]
     runs = [one for one in mine if not one.source.startswith(CALIBRATED)]
     covered = {one.method for one in runs}
-    counted = runs + [one for one in mine if one not in runs and one.method not in covered]
+    trials = [one for one in mine if one.source.startswith(CALIBRATED)]
+    latest = max((one.source for one in trials), default="")
+    counted = runs + [t for t in trials if t.source == latest and t.method not in covered]
     return Calibration(
         tuple(
             Point(

@@ -21,7 +21,7 @@ class Hyper:
     epochs: float
     warmup: float
     effective_batch: int
-    targets: str = "all-linear"
+    targets: str | tuple[str, ...] = "all-linear"
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,19 @@ def rented(candidate: Candidate, measured: Sequence[Measurement] = ()) -> tuple[
     return tuple(sorted(found, key=lambda one: (not one.fits, one.middle, one.gpu.name)))
 
 
+def worth_it(offers: Sequence[Rented]) -> list[Rented]:
+    """Those than which no other is both quicker and cheaper, at the middle of their ranges."""
+    return [
+        one
+        for one in offers
+        if not any(
+            other.middle < one.middle
+            and (other.candidate.seconds or 0.0) < (one.candidate.seconds or 0.0)
+            for other in offers
+        )
+    ]
+
+
 def managed(candidate: Candidate) -> tuple[Managed, ...]:
     """At services that train by the token: those for open models of this size, then others."""
     millions = candidate.trained_tokens / MILLION

@@ -11,9 +11,10 @@ from core.planning.basis import with_device
 from core.planning.calibration import Measurement
 from core.planning.candidates import Basis, Candidate, Plan
 from core.planning.levers import levers_for
+from core.planning.presets import candidate_of
 from core.planning.ranking import recommend
 from core.planning.search import candidate_for, retune
-from core.recipe import MethodName
+from core.recipe import MethodName, Recipe
 from core.units import GIB, bytes_text, duration_text
 
 METHODS: tuple[MethodName, ...] = ("lora", "qlora", "full")
@@ -34,16 +35,21 @@ def plan(
     gpu: str | None = None,
     cut_at: tuple[tuple[int, int], ...] = (),
     measured: Sequence[Measurement] = (),
+    recipe: Recipe | None = None,
 ) -> Plan:
     """The table for this data on this machine, or for another GPU: one with `free_bytes`, or one
-    of presets/gpus.yaml by its name. `measured` corrects the speeds that are assumed."""
+    of presets/gpus.yaml by its name. `measured` corrects the speeds that are assumed. With a
+    `recipe` that is the only candidate, as it stands."""
     data = Basis(
         rows, tokens_per_row, p95, max_tokens, 0, False,
         dollars_per_hour=dollars_per_hour, cut_at=cut_at,
     )  # fmt: skip
     basis = with_device(machine, data, free_bytes, gpu, measured)
-    cards = list(models) if models is not None else _worth_listing(load_catalogue(), basis)
-    candidates = _ranked(_candidates(cards, basis, seq_length))
+    if recipe is not None:
+        candidates = [candidate_of(recipe, basis)]
+    else:
+        cards = list(models) if models is not None else _worth_listing(load_catalogue(), basis)
+        candidates = _ranked(_candidates(cards, basis, seq_length))
     starred = 0 if candidates and candidates[0].fits else None
     if starred is not None:
         candidates[0] = replace(candidates[0], why=recommend(candidates[0]))

@@ -41,7 +41,7 @@ def recipe_for(
             rank=hyper.rank,
             alpha=hyper.alpha,
             dropout=hyper.dropout,
-            target_modules=hyper.targets,
+            target_modules=hyper.targets if isinstance(hyper.targets, str) else [*hyper.targets],
         ),
         training=TrainingSection(
             epochs=hyper.epochs,

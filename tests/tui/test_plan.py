@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from textual.pilot import Pilot
 
 from core.data.report import Report, TokenStatistics
 from core.errors import UserError
+from core.planning.presets import own_presets
 from core.recipe import Recipe, load_recipe
 from core.runs.directory import RunDirectory
-from tests.tui.conftest import SIZES, Open, sees, shown, until
+from tests.tui.conftest import GIB, SIZES, Open, machine_with, sees, shown, until
 from tui.app import TuneDeck
 from tui.deck import Deck
 from tui.screens.recipe import recipe_from
+from tui.widgets.plan_elsewhere import Elsewhere
 
 TOKENS = TokenStatistics(
     total=120_000, trained=40_000, p50=110, p95=210, p99=240, max=256, truncated_rows=0,
@@ -33,7 +37,7 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Recipe]:
     """The recipes that would have been started."""
     started: list[Recipe] = []
 
-    def launch(recipe: Recipe) -> RunDirectory:
+    def launch(recipe: Recipe, *, queued: bool = False) -> RunDirectory:
         started.append(recipe)
         return RunDirectory(tmp_path)
 
@@ -164,7 +168,7 @@ async def test_the_recipe_is_read_edited_checked_and_written(
         await sees(pilot, "method.rank")
         editor.text = yaml.safe_dump({**good, "method": {"name": "lora", "rank": 24}})
         await pilot.press("ctrl+s")
-        await sees(pilot, "write to a file")
+        await sees(pilot, "w file")
         await pilot.press("w")
         target = tmp_path / "mine.yaml"
         pilot.app.focused.value = str(target)
@@ -202,3 +206,170 @@ def test_a_bad_recipe_is_one_sentence(text: str) -> None:
     with pytest.raises(UserError) as caught:
         recipe_from(text)
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_same_run_elsewhere_follows_the_row(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path, size: tuple[int, int]
+) -> None:
+    machine(1)
+    async with opened(size, deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        if size[0] < 150:
+            assert "rented GPU" not in shown(pilot)
+            await pilot.press("o")
+        await sees(pilot, "On a rented GPU, prices of 20")
+        await sees(pilot, "At a service, prices of 20")
+        await sees(pilot, "Together")
+        block = pilot.app.screen.query_one(Elsewhere)
+        first = "\n".join(line.plain for line in block.build(70))
+        assert "H100 SXM" in first
+        await pilot.press("E")
+        assert "\n".join(line.plain for line in block.build(70)) != first
+        if size[0] < 150:
+            await pilot.press("o")
+            await sees(pilot, "micro-batch")
+            assert "rented GPU" not in shown(pilot)
+
+
+async def test_words_leave_only_some_models_and_escape_shows_all(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path
+) -> None:
+    machine(1)
+    async with opened((80, 24), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        screen = pilot.app.screen
+        every = len(screen.candidates)
+        await pilot.press("slash", *"qwen3 <5b")
+        await sees(pilot, "Only “qwen3 <5b” is shown")
+        ids = {candidate.model.id for candidate in screen.candidates}
+        assert "Qwen/Qwen3-4B" in ids
+        assert all("Qwen3" in one and "8B" not in one for one in ids)
+        await pilot.press("enter", "down", "R")
+        assert screen.selected.model.id in ids
+        await pilot.press("escape")
+        await until(pilot, lambda: len(screen.candidates) == every)
+        await pilot.press("slash", *"zzz")
+        await sees(pilot, "0 of")
+        assert screen.selected is None
+        await pilot.press("escape")
+        await until(pilot, lambda: len(screen.candidates) == every)
+
+
+async def test_a_price_is_there_again_in_the_next_session(opened: Open, tiny_rows: Path) -> None:
+    for session in range(2):
+        async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+            await sees(pilot, "★")
+            if session == 0:
+                await pilot.press("dollar_sign", *"1.25", "enter")
+            await sees(pilot, "$1.25 an hour")
+            await sees(pilot, "Cost")
+    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "$1.25 an hour")
+        await pilot.press("dollar_sign", "enter")
+        await until(pilot, lambda: "an hour" not in shown(pilot))
+
+
+def said(pilot: Pilot[None]) -> str:
+    """All notices so far, unwrapped."""
+    return "\n".join(notice.message for notice in pilot.app._notifications)
+
+
+async def test_a_run_started_detached_leaves_the_plan_in_front(
+    opened: Open, tiny_rows: Path, launched: list[Recipe]
+) -> None:
+    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        await pilot.press("d")
+        await until(pilot, lambda: "has started" in said(pilot))
+        assert len(launched) == 1
+        assert pilot.app.current_mode == "plan"
+        await pilot.press("a")
+        await until(pilot, lambda: "waits for the runs before it" in said(pilot))
+        assert len(launched) == 2
+
+
+async def test_a_recipe_is_kept_as_a_preset_and_listed_first(
+    opened: Open, tiny_rows: Path, launched: list[Recipe]
+) -> None:
+    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        await pilot.press("R", "y", "p")
+        await pilot.press(*"Lamps 2", "enter")
+        await sees(pilot, "Kept as lamps-2")
+        await pilot.press("p", *"lamps-2", "enter")
+        await sees(pilot, "already")
+        await pilot.press("escape", "escape", "p")
+        await sees(pilot, "lamps-2")
+        await sees(pilot, "chat-24gb")
+        await pilot.press(*"lamps", "enter")
+        await sees(pilot, "version: 1")
+        await pilot.press("s")
+        await until(pilot, lambda: len(launched) == 1)
+        (kept,) = (load_recipe(path) for path in own_presets().glob("*.yaml"))
+        assert launched[0].method == kept.method
+        assert launched[0].data.train == [str(tiny_rows)]
+
+
+async def test_the_learning_rate_and_the_optimiser_turn_too(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path
+) -> None:
+    machine(1)
+    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        screen = pilot.app.screen
+        before = screen.selected
+        await pilot.press("L", "x")
+        after = screen.selected
+        assert after.hyper.learning_rate > before.hyper.learning_rate
+        assert after.optimizer == "adamw-8bit"
+        assert after.prediction.parts.optimizer < before.prediction.parts.optimizer
+        recipe = screen.session.recipe(after)
+        assert recipe.training.learning_rate == after.hyper.learning_rate
+        assert recipe.training.optimizer == "adamw-8bit"
+
+
+async def test_a_model_on_this_machine_is_marked(
+    opened: Open, tiny_rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "core.models.catalogue._is_cached", lambda model: model == "Qwen/Qwen2.5-0.5B"
+    )
+    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        await pilot.press("slash", *"here")
+        await until(pilot, lambda: len(pilot.app.screen.candidates) == 2)
+        await sees(pilot, "• Qwen2.5-0.5B")
+        await sees(pilot, "494M parameters, on this machine")
+
+
+async def test_the_memory_bar_moves_with_the_readings(
+    opened: Open,
+    machine: Callable[[int], None],
+    tiny_rows: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine(1)
+    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        await sees(pilot, "used 2.00")
+        before = machine_with(1)
+        gpu = replace(before.gpus[0], used=9 * GIB, free=15 * GIB)
+        fuller = replace(before, gpus=(gpu,))
+        monkeypatch.setattr("core.hardware.readings.read_machine", lambda: fuller)
+        pilot.app.read_machine()
+        await sees(pilot, "used 9.00")
+        await until(pilot, lambda: pilot.app.screen.session.plan.free_bytes == 15 * GIB)
+
+
+async def test_a_quick_trial_starts_the_recipe_cut_short(
+    opened: Open, tiny_rows: Path, launched: list[Recipe]
+) -> None:
+    async with opened((80, 24), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        candidate = pilot.app.screen.selected
+        await pilot.press("t")
+        await until(pilot, lambda: pilot.app.current_mode == "train")
+        (recipe,) = launched
+        assert recipe.trial
+        assert recipe.model.id == candidate.model.id

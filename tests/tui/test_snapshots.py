@@ -79,7 +79,7 @@ def test_plan(snap_compare: Any, size: tuple[int, int], monkeypatch: pytest.Monk
         _candidate("org/Large-32B-Instruct", 32, "qlora", 31, fits=False),
     )
     made = Plan("GPU 0", 22 * GIB, True, candidates, 0, ())
-    monkeypatch.setattr("tui.screens.plan.plan", lambda *args, **options: made)
+    monkeypatch.setattr("tui.plan_session.plan", lambda *args, **options: made)
     tokens = TokenStatistics(120_000, 40_000, 110, 210, 240, 256, 0, counted_rows=1000)
     report = Report("rows.jsonl", "messages", 1000, 1000, tokens=tokens)
     assert snap_compare(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from core.memory.prediction import Prediction
     from core.planning.calibration import Measurement
     from core.planning.candidates import Candidate, Plan
+    from core.recipe import Recipe
 
 MOST_OFFERS_PRINTED = 8
 MOST_CANDIDATES_PRINTED = 20
@@ -114,6 +115,22 @@ def prediction_lines(prediction: Prediction) -> list[str]:
     type=click.FloatRange(min=0, max=99_999),
     help="What the machine costs in dollars an hour; remembered for this kind of GPU.",
 )
+@click.option("--preset", metavar="NAME", help="Plan only this preset's recipe.")
+@click.option(
+    "--presets",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, option, wanted: _list_presets(context) if wanted else None,
+    help="List the presets, yours first.",
+)
+@click.option(
+    "--eval",
+    "held_out",
+    multiple=True,
+    metavar="FILE",
+    help="Held-out rows for the recipe, instead of a share of SOURCE.",
+)
 @click.option("--write", type=click.Path(path_type=Path), help="Write the recommended recipe.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def plan(
@@ -122,17 +139,24 @@ def plan(
     vram: int | None,
     gpu: str | None,
     price: float | None,
+    preset: str | None,
+    held_out: tuple[str, ...],
     write: Path | None,
     as_json: bool,
 ) -> int:
     """Show what fits for the rows of SOURCE: models × methods, time and money."""
+    from core.data.sources import check_source
     from core.hardware.readings import read_machine
     from core.models.catalogue import card_for
     from core.planning.as_json import plan_as_json
     from core.planning.learning import measurements
     from core.planning.planner import plan as make_plan
+    from core.planning.presets import load_preset
 
-    report = _counted(source, model)
+    recipe = load_preset(preset) if preset else None
+    for file in held_out:
+        check_source(file)
+    report = _counted(source, recipe.model.id if recipe else model)
     assert report.tokens is not None
     measured = measurements()
     found = make_plan(
@@ -147,10 +171,11 @@ def plan(
         gpu=gpu,
         cut_at=report.tokens.cut_at,
         measured=measured,
+        recipe=recipe,
     )
     _remember(price, found)
     if write is not None:
-        _write(write, found, source, report.usable)
+        _write(write, found, source, held_out, report.usable, recipe)
     if as_json:
         click.echo(json.dumps(plan_as_json(found, measured)))
     else:
@@ -179,21 +204,47 @@ def _remember(price: float | None, plan: Plan) -> None:
         remember_price(plan.basis.device, price)
 
 
-def _write(path: Path, plan: Plan, source: tuple[str, ...], rows: int) -> None:
+def _list_presets(context: click.Context) -> None:
+    from core.planning.presets import presets
+
+    for one in presets():
+        whose = "yours" if one.own else ""
+        click.echo(printable(f"{one.name:<24} {whose:<6} {one.path}"))
+    context.exit(0)
+
+
+def _write(
+    path: Path,
+    plan: Plan,
+    source: tuple[str, ...],
+    held_out: tuple[str, ...],
+    rows: int,
+    preset: Recipe | None,
+) -> None:
+    """The recommended recipe, or the preset's with this data."""
+    from core.planning.presets import with_data
     from core.planning.recipes import recipe_for
     from core.runs.directory import write_atomically
 
     if plan.recommended is None:
         raise UserError("Nothing fits, so there is no recipe to write.", _way_out(plan))
-    sources = [str(Path(one).resolve()) if Path(one).exists() else one for one in source]
     recipe = recipe_for(
-        plan.candidates[plan.recommended], name=Path(source[0]).stem, sources=sources, rows=rows
+        plan.candidates[plan.recommended],
+        name=Path(source[0]).stem,
+        sources=[_absolute(one) for one in source],
+        eval_sources=[_absolute(one) for one in held_out],
+        rows=rows,
     )
+    recipe = with_data(preset, recipe) if preset else recipe
     try:
         write_atomically(path, recipe.to_yaml())
     except OSError as error:
         raise describe_os_error(error, "write the recipe") from error
     click.echo(f"Recipe written to {path}. Start it with: tunedeck train {path}", err=True)
+
+
+def _absolute(source: str) -> str:
+    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def _way_out(plan: Plan) -> str:

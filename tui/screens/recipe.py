@@ -1,8 +1,9 @@
-"""The exact recipe of a run: read it, edit it, write it to a file, start it."""
+"""The exact recipe of a run: read it, edit it, keep it as a preset or a file, start it."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static, TextArea
 
 from core.errors import UserError, describe_os_error
+from core.planning.presets import save_preset
 from core.recipe import Recipe, parse_recipe
 from core.runs.directory import write_atomically
 from core.text import printable
@@ -23,23 +25,39 @@ from tui.widgets.line_input import LineInput
 from tui.widgets.row_pane import Pane
 
 
-class RecipeScreen(ModalScreen[Recipe]):
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The recipe to start; whether to go and watch it, and whether it waits for its turn."""
+
+    recipe: Recipe
+    watch: bool = True
+    queued: bool = False
+
+
+class RecipeScreen(ModalScreen[Outcome]):
     """Ends with the recipe to start, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start"),
+        Binding("d", "start(False)", "Start, stay here"),
+        Binding("a", "start(False,True)", "Add to the queue"),
         Binding("e", "edit", "Edit"),
+        Binding("p", "keep", "Keep as a preset"),
         Binding("w", "write", "Write to a file"),
         Binding("ctrl+s", "apply", "Take the edit", priority=True),
         Binding("escape", "back", "Back"),
         Binding("y,q", "back", "Back", show=False),
     ]
-    READING = (("s", "start"), ("e", "edit"), ("w", "write to a file"), ("Esc", "back"))
+    READING = (
+        ("s", "start"), ("d", "and stay"), ("a", "queue"), ("e", "edit"),
+        ("p", "preset"), ("w", "file"), ("Esc", "back"),
+    )  # fmt: skip
     EDITING = (("^s", "take the edit"), ("Esc", "drop it"))
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(classes="dialogue")
         self._recipe = recipe
+        self._keeping = False
 
     def compose(self) -> ComposeResult:
         editor = TextArea(id="editor", show_line_numbers=True)
@@ -69,7 +87,7 @@ class RecipeScreen(ModalScreen[Recipe]):
         self.query_one("#file").display = False
         self._say("")
         keys = self.EDITING if editing else self.READING
-        parts = [p for key, words in keys for p in ((key, "bold $accent"), f" {words}   ")]
+        parts = [p for key, words in keys for p in ((key, "bold $accent"), f" {words}  ")]
         self.query_one("#recipe-keys", Static).update(Content.assemble(*parts))
         self.query_one("#editor" if editing else "#reader").focus()
 
@@ -100,13 +118,20 @@ class RecipeScreen(ModalScreen[Recipe]):
         else:
             self.dismiss(None)
 
-    def action_start(self) -> None:
-        self.dismiss(self._recipe)
+    def action_start(self, watch: bool = True, queued: bool = False) -> None:
+        self.dismiss(Outcome(self._recipe, watch, queued))
 
     def action_write(self) -> None:
+        slug = re.sub(r"[^A-Za-z0-9_-]+", "-", self._recipe.name)
+        self._ask_for("a file to write the recipe to", str(Path.cwd() / f"{slug}.yaml"))
+
+    def action_keep(self) -> None:
+        self._ask_for("a name for the preset", "", keeping=True)
+
+    def _ask_for(self, what: str, value: str, *, keeping: bool = False) -> None:
+        self._keeping = keeping
         entry = self.query_one("#file", LineInput)
-        entry.value = str(Path.cwd() / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', self._recipe.name)}.yaml")
-        entry.display = True
+        entry.placeholder, entry.value, entry.display = what, value, True
         entry.focus()
 
     @on(LineInput.Left)
@@ -114,9 +139,24 @@ class RecipeScreen(ModalScreen[Recipe]):
         self._edit(False)
 
     @on(Input.Submitted, "#file")
-    def _write(self, event: Input.Submitted) -> None:
-        path = Path(event.value.strip()).expanduser()
-        if not event.value.strip() or path.exists():
+    def _answered(self, event: Input.Submitted) -> None:
+        if self._keeping:
+            self._keep(event.value.strip())
+        else:
+            self._write(event.value.strip())
+
+    def _keep(self, name: str) -> None:
+        try:
+            path = save_preset(name, self._recipe)
+        except UserError as error:
+            self._say(str(error))
+            return
+        self._edit(False)
+        self._say(f"Kept as {path.stem}. p on Plan lists it; so does tunedeck plan.", "$success")
+
+    def _write(self, name: str) -> None:
+        path = Path(name).expanduser()
+        if not name or path.exists():
             self._say(f"{path} exists already. Choose another name.")
             return
         try:

@@ -9,6 +9,7 @@ from core.planning.candidates import Candidate
 from core.planning.levers import levers_for
 from core.planning.search import retune
 from core.text import printable
+from core.units import bytes_text, parameters_text
 from tui.widgets.block import Block
 from tui.widgets.plan_lines import (
     lever_lines,
@@ -61,6 +62,7 @@ class CandidateDetails(Block):
         levers = [] if candidate.fits else [*_levers(candidate, width), Content("")]
         return [
             Content.styled(printable(candidate.model.id, single_line=True), "bold"),
+            _size_line(candidate),
             Content(f"{candidate.method}  ") + verdict(candidate),
             span_line(candidate),
             *time_lines(candidate),
@@ -78,14 +80,14 @@ class CandidateDetails(Block):
         """Below a table on a low screen: the knobs, and beside them what the memory goes to."""
         right = parts_lines(candidate, 0) if candidate.fits else _levers(candidate, 0)
         head = verdict(candidate) + Content("  ") + span_line(candidate)
-        return [head, *_two_columns(setting_lines(candidate), right, width)]
+        return [head, *beside(setting_lines(candidate), right, width)]
 
 
 def _levers(candidate: Candidate, width: int) -> list[Content]:
     return lever_lines(levers_for(candidate, retune), width)
 
 
-def _two_columns(left: list[Content], right: list[Content], width: int) -> list[Content]:
+def beside(left: list[Content], right: list[Content], width: int) -> list[Content]:
     """Beside one another, where the screen is low."""
     edge = max(line.cell_length for line in left) + 3
     if edge + 30 > width:
@@ -96,11 +98,22 @@ def _two_columns(left: list[Content], right: list[Content], width: int) -> list[
     return [a.pad_right(edge - a.cell_length) + b for a, b in zip(left, right, strict=True)]
 
 
+def _size_line(candidate: Candidate) -> Content:
+    """How large the model is, and whether it has to be fetched first."""
+    model = candidate.model
+    size = f"{parameters_text(model.shape.parameters)} parameters, "
+    weights = bytes_text(2 * model.shape.parameters)  # the hub has them in 16 bits
+    where = "on this machine" if model.cached else f"{weights} to download"
+    return Content.assemble((size, "$text-muted"), (where, "$success" if model.cached else ""))
+
+
 def _about(candidate: Candidate) -> str:
     model = candidate.model
     parts = [model.licence and _licence(candidate)]
-    if model.gated:
-        parts.append("Its licence has to be accepted on the hub first")
+    if model.languages:
+        parts.append(f"Languages: {model.languages}")
+    if model.gated and not model.cached:
+        parts.append("It has to be accepted on the hub first")
     return ". ".join(part for part in parts if part) + ("." if any(parts) else "")
 
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from textual.content import Content
 
 from core.hardware.machine import Machine
+from core.planning.calibration import pace_text
 from core.planning.candidates import Candidate, Lever
 from core.text import printable
-from core.units import GIB, MISSING, bytes_text, count_text, parameters_text
+from core.units import GIB, MISSING, bytes_text, count_text, parameters_text, span_text
 from tui.widgets.line_table import Column, Row
 
 COLUMNS = (
-    Column("  Model", 16, grow=1),
+    Column("   Model", 17, grow=1),
     Column("Size", 5, right=True, needs=90),
     Column("Method", 6),
     Column("Batch", 5, right=True, needs=72),
@@ -40,17 +41,22 @@ KNOBS = (
     ("- +", "micro-batch"),
     ("r R", "rank"),
     ("e E", "epochs"),
+    ("l L", "learning rate"),
+    ("x", "optimiser"),
     ("c", "checkpointing"),
 )
+HERE = "•"
+"""Marks a model that lies on this machine already."""
 
 
 def candidate_row(candidate: Candidate, starred: bool, turned: bool) -> Row:
     """A model and a method with its settings, what it needs and what it takes."""
-    mark = ("★ ", "$accent") if starred else ("~ " if turned else "  ", "$text-muted")
+    mark = ("★", "$accent") if starred else ("~" if turned else " ", "$text-muted")
+    here = (f"{HERE} ", "$success") if candidate.model.cached else "  "
     fits = ("✓ yes", "$success") if candidate.fits else ("✗ no", "$error")
     name = candidate.model.id.rstrip("/").rsplit("/", 1)[-1]
     return (
-        Content.assemble(mark, printable(name, single_line=True)),
+        Content.assemble(mark, here, printable(name, single_line=True)),
         parameters_text(candidate.model.shape.parameters),
         candidate.method,
         f"{candidate.micro_batch}×{candidate.gradient_accumulation}",
@@ -169,6 +175,8 @@ def setting_lines(candidate: Candidate) -> list[Content]:
         ),
         "rank": f"{candidate.hyper.rank}" if lora else "none, all is trained",
         "epochs": f"{candidate.hyper.epochs:g}, {count_text(candidate.steps)} steps",
+        "learning rate": f"{candidate.hyper.learning_rate:g}",
+        "optimiser": candidate.optimizer,
         "checkpointing": "on" if candidate.gradient_checkpointing else "off",
     }
     return [
@@ -184,10 +192,11 @@ def time_lines(candidate: Candidate) -> list[Content]:
     if candidate.seconds is None:
         return [Content.styled("The device's speed is not known: no time is given.", "$text-muted")]
     cost = "" if candidate.dollars is None else f" and ${candidate.dollars:,.2f}"
-    low, high = about(candidate.seconds_low)[1:], about(candidate.seconds_high)[1:]
+    span = span_text(candidate.seconds_low, candidate.seconds_high)
+    known = pace_text(candidate.pace).partition(":")[0]
     return [
         Content(f"about {about(candidate.seconds)[1:]}{cost}"),
-        Content.styled(f"between {low} and {high}, estimated", "$text-muted"),
+        Content.styled(f"{span}, speed {known}", "$text-muted"),
     ]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from core.planning.as_json import plan_as_json
 from core.planning.candidates import Candidate
-from core.planning.elsewhere import managed, rented
+from core.planning.elsewhere import managed, rented, worth_it
 from core.planning.gpus import known_gpus, presets_tree, prices_dated
 from core.planning.planner import plan
 from core.planning.prices import parse_price, remember_price, remembered_price
@@ -52,6 +52,14 @@ def test_a_larger_gpu_is_quicker_and_uses_its_memory() -> None:
     assert not large.gradient_checkpointing
     assert large.hyper == small.hyper
     assert large.seq_length == small.seq_length
+
+
+def test_what_another_beats_in_time_and_money_is_not_worth_it() -> None:
+    offers = [one for one in rented(chosen()) if one.fits]
+    worth = worth_it(offers)
+    assert offers[0] in worth, "the cheapest"
+    assert min(offers, key=lambda one: one.candidate.seconds or 0) in worth, "the quickest"
+    assert 1 < len(worth) < len(offers)
 
 
 def test_a_price_that_was_typed_for_a_gpu_is_a_point() -> None:

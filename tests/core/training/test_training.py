@@ -46,7 +46,24 @@ def test_lora_learns_and_leaves_an_adapter(new_run: NewRun, train_here: TrainHer
     state = stored_state(run)
     assert (state.step, state.total_steps) == (21, 21)
     assert state.loss == curve[21]
+    assert_the_next_plan_can_learn_from(run)
     assert_adapter_loads(run)
+
+
+def assert_the_next_plan_can_learn_from(run: RunDirectory) -> None:
+    """Its speed, on this device, with what it was trained with."""
+    from core.planning.learning import measurement_of
+
+    told = measurement_of(run)
+    assert told is not None
+    recipe = load_recipe(run.recipe)
+    assert (told.method, told.micro_batch) == ("lora", recipe.training.micro_batch)
+    assert told.gradient_checkpointing is False
+    ledger = json.loads((run.data / "ledger.json").read_text())
+    assert told.tokens_per_row == pytest.approx(ledger["train_tokens"] / ledger["train_rows"])
+    speeds = sorted(event["tokens_per_s"] for event in events(run, "log"))
+    assert speeds[0] < told.tokens_per_s < speeds[-1]
+    assert told.factor > 0
 
 
 def assert_adapter_loads(run: RunDirectory) -> None:

@@ -1,0 +1,119 @@
+"""Recipes to begin with: those that ship, and those that the user has kept."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import UserError, describe_os_error
+from core.paths import home, presets_root
+from core.planning.candidates import Basis, Candidate, Hyper
+from core.planning.search import Settings, priced
+from core.recipe import Recipe, load_recipe
+
+_UNFIT = re.compile(r"[^a-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A recipe in a file. `own` marks those of the user."""
+
+    name: str
+    path: Path
+    own: bool
+
+
+def own_presets() -> Path:
+    """The folder of the user's own."""
+    return home() / "presets"
+
+
+def presets() -> list[Preset]:
+    """All of them, the user's own first. An own one hides one that ships under its name."""
+    own = [Preset(path.stem, path, own=True) for path in sorted(own_presets().glob("*.yaml"))]
+    names = {preset.name for preset in own}
+    shipped = sorted((presets_root() / "recipes").glob("*.yaml"), key=_by_memory)
+    return own + [Preset(p.stem, p, own=False) for p in shipped if p.stem not in names]
+
+
+def _by_memory(path: Path) -> tuple[str, int]:
+    job, _, size = path.stem.rpartition("-")
+    return job, int(re.sub(r"\D", "", size) or 0)
+
+
+def load_preset(name: str) -> Recipe:
+    """The recipe of that name. UserError when there is none, or it is none."""
+    for preset in presets():
+        if preset.name == name:
+            return load_recipe(preset.path)
+    known = ", ".join(preset.name for preset in presets())
+    raise UserError(f"There is no preset “{name}”.", f"There are {known}.")
+
+
+def save_preset(name: str, recipe: Recipe) -> Path:
+    """Keep a recipe under a name. UserError when the name is taken or cannot be written."""
+    from core.runs.directory import write_atomically
+
+    slug = _UNFIT.sub("-", name.lower()).strip("-")
+    if not slug:
+        raise UserError("A preset needs a name of letters and digits.")
+    path = own_presets() / f"{slug}.yaml"
+    if path.exists():
+        raise UserError(f"There is a preset “{slug}” already.", "Choose another name.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, recipe.to_yaml())
+    except OSError as error:
+        raise describe_os_error(error, "keep the preset") from error
+    return path
+
+
+def with_data(recipe: Recipe, like: Recipe) -> Recipe:
+    """A preset's recipe for the data, the device and the name of another one."""
+    return recipe.model_copy(
+        update={
+            "name": like.name,
+            "data": recipe.data.model_copy(
+                update={
+                    "train": like.data.train,
+                    "eval": like.data.eval,
+                    "mapping": like.data.mapping,
+                    "eval_fraction": like.data.eval_fraction,
+                }
+            ),
+            "hardware": like.hardware,
+        }
+    )
+
+
+def candidate_of(recipe: Recipe, basis: Basis) -> Candidate:
+    """A recipe priced in memory, time and money. UserError for a model of unknown shape."""
+    from core.models.catalogue import card_for
+
+    method, training = recipe.method, recipe.training
+    targets = method.target_modules
+    hyper = Hyper(
+        learning_rate=training.learning_rate,
+        rank=method.rank,
+        alpha=method.alpha,
+        dropout=method.dropout,
+        epochs=training.epochs,
+        warmup=training.warmup,
+        effective_batch=training.effective_batch,
+        targets=targets if isinstance(targets, str) else tuple(targets),
+    )
+    checkpointing = training.gradient_checkpointing
+    return priced(
+        Settings(
+            card_for(recipe.model.id),
+            method.name,
+            hyper,
+            basis,
+            recipe.data.max_length,
+            training.micro_batch,
+            training.gradient_accumulation,
+            checkpointing is True or (checkpointing == "auto" and basis.on_gpu),
+            training.optimizer,
+        )
+    )

@@ -1,0 +1,152 @@
+"""`tunedeck plan` as other programs and people call it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.planning.presets import load_preset, save_preset
+from core.recipe import load_recipe
+from tests.tiny import write_rows
+from tests.tui.conftest import machine_with
+from tui.cli import main
+
+Plan = Any
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """1,000 rows of chat."""
+    return write_rows(tmp_path / "chat.jsonl", 1000)
+
+
+@pytest.fixture
+def plan(
+    monkeypatch: pytest.MonkeyPatch,
+    tunedeck_home: Path,
+    tiny_model: Path,
+    rows: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> Plan:
+    """Calls the command on the rows: (exit code, stdout, stderr)."""
+    monkeypatch.setattr("core.hardware.readings.read_machine", lambda: machine_with(0))
+    monkeypatch.setattr("core.models.locate.locate_tokenizer", lambda *arguments: tiny_model)
+
+    def call(*options: str, source: bool = True) -> tuple[int, str, str]:
+        words = ["plan", *([str(rows)] if source else []), *options]
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call
+
+
+def tree_of(answer: tuple[int, str, str]) -> dict[str, Any]:
+    code, out, err = answer
+    assert code == 0, err
+    tree: dict[str, Any] = json.loads(out)
+    return tree
+
+
+def fits(tree: dict[str, Any], model: str, method: str) -> bool:
+    (row,) = [c for c in tree["candidates"] if (c["model"], c["method"]) == (model, method)]
+    return bool(row["fits"])
+
+
+def test_24_gib_hold_qlora_of_7_and_8b_and_not_full_7b(plan: Plan) -> None:
+    tree = tree_of(plan("--vram", "24GiB", "--json"))
+    assert fits(tree, "meta-llama/Llama-3.1-8B-Instruct", "qlora")
+    assert fits(tree, "Qwen/Qwen3-8B", "qlora")
+    assert fits(tree, "mistralai/Mistral-7B-Instruct-v0.3", "qlora")
+    assert not fits(tree, "mistralai/Mistral-7B-Instruct-v0.3", "full")
+    assert not fits(tree, "Qwen/Qwen2.5-7B-Instruct", "full")
+    star = tree["candidates"][tree["recommended"]]
+    assert star["fits"]
+    assert star["why"]
+
+
+def test_6_gib_find_something_that_trains(plan: Plan) -> None:
+    tree = tree_of(plan("--vram", "6GiB", "--json"))
+    star = tree["candidates"][tree["recommended"]]
+    assert star["fits"]
+    assert star["high_bytes"] <= 6 * 2**30
+
+
+def test_without_a_gpu_it_plans_for_the_cpu_and_warns_of_the_time(plan: Plan) -> None:
+    code, out, _ = plan()
+    assert code == 0
+    assert "the run takes place on the CPU" in out
+    assert "expect about" in out
+    tree = tree_of(plan("--json"))
+    assert tree["gpu"] is None
+    assert all(c["method"] != "qlora" for c in tree["candidates"])
+
+
+def test_elsewhere_is_in_the_text_and_in_the_json(plan: Plan) -> None:
+    code, out, _ = plan("--gpu", "RTX 4090")
+    assert code == 0
+    assert "elsewhere (rents as of 20" in out
+    assert "Together" in out
+    assert "assumed: nothing was measured on this device" in out
+    elsewhere = tree_of(plan("--gpu", "RTX 4090", "--json"))["elsewhere"]
+    assert {one["gpu"] for one in elsewhere["gpus"]} >= {"L40S", "H100 SXM"}
+
+
+def test_a_price_is_remembered_for_that_gpu(plan: Plan) -> None:
+    def dollars(*options: str) -> float:
+        tree = tree_of(plan("--gpu", "RTX 4090", "--json", *options))
+        return float(tree["candidates"][0]["dollars"])
+
+    typical = dollars()
+    assert dollars("--price", "55") == pytest.approx(100 * typical, rel=1e-3)
+    assert dollars() == pytest.approx(100 * typical, rel=1e-3)
+    other = tree_of(plan("--gpu", "L4", "--json"))["candidates"][0]["dollars"]
+    assert other < 10 * typical
+    assert plan("--price", "-1")[0] == 2
+
+
+def test_a_preset_is_planned_as_it_stands_and_written_with_the_data(
+    plan: Plan, tmp_path: Path, rows: Path, tiny_rows: Path
+) -> None:
+    target = tmp_path / "mine.yaml"
+    options = ("--preset", "chat-24gb", "--vram", "24GiB", "--eval", str(tiny_rows))
+    tree = tree_of(plan(*options, "--write", str(target), "--json"))
+    preset, written = load_preset("chat-24gb"), load_recipe(target)
+    (row,) = tree["candidates"]
+    assert (row["model"], row["method"]) == (preset.model.id, preset.method.name)
+    assert row["micro_batch"] == preset.training.micro_batch
+    assert row["fits"]
+    assert written.method == preset.method
+    assert written.training == preset.training
+    assert written.data.train == [str(rows)]
+    assert written.data.eval == [str(tiny_rows)]
+    assert written.data.max_length == preset.data.max_length
+
+
+def test_presets_of_ones_own_are_listed_first_and_planned(plan: Plan) -> None:
+    save_preset("My lamps", load_preset("json-8gb"))
+    code, out, _ = plan("--presets", source=False)
+    assert code == 0
+    assert out.splitlines()[0].startswith("my-lamps")
+    assert len(out.splitlines()) > 49
+    assert len(tree_of(plan("--preset", "my-lamps", "--vram", "8GiB", "--json"))["candidates"]) == 1
+    code, _, err = plan("--preset", "nobody's")
+    assert code == 1
+    assert "There is no preset “nobody's”" in err
+    assert "my-lamps" in err
+
+
+def test_held_out_rows_that_are_not_there_are_said_at_once(plan: Plan) -> None:
+    code, _, err = plan("--vram", "24GiB", "--eval", "/nowhere/eval.jsonl")
+    assert code == 1
+    assert "/nowhere/eval.jsonl" in err
+
+
+def test_a_preset_that_does_not_fit_says_what_would_help(plan: Plan) -> None:
+    code, out, _ = plan("--preset", "chat-80gb", "--vram", "12GiB")
+    assert code == 1
+    assert "→" in out

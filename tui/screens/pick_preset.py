@@ -1,0 +1,143 @@
+"""Choosing a preset: each priced for the data and the memory at hand, one's own first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from core.errors import UserError
+from core.planning.candidates import Basis, Candidate
+from core.planning.presets import Preset, candidate_of, presets, with_data
+from core.recipe import Recipe, load_recipe
+from core.text import printable
+from core.units import bytes_text
+from tui.threads import hand_over
+from tui.widgets.line_input import LineInput
+from tui.widgets.line_table import Column, LineTable, Row
+
+COLUMNS = (
+    Column("Preset", 14),
+    Column("Model", 14, grow=1),
+    Column("Method", 6),
+    Column("Peak", 8, right=True),
+    Column("Fits", 5),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A preset with the data at hand; `candidate` is None where its model is not known."""
+
+    preset: Preset
+    recipe: Recipe
+    candidate: Candidate | None
+
+
+class PickPresetScreen(ModalScreen[Recipe]):
+    """Ends with the preset's recipe for the data at hand, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "Cancel"),
+        Binding("down", "to_list", "To the list", show=False),
+    ]
+
+    def __init__(self, basis: Basis, like: Recipe) -> None:
+        super().__init__(classes="dialogue")
+        self._basis, self._like = basis, like
+        self._offers: list[Offer] = []
+        self._shown: list[Offer] = []
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="frame"):
+            yield Static(Content.styled("Begin with which preset?", "bold"))
+            yield LineInput("part of a name, a model or a method", id="name")
+            yield LineTable(COLUMNS, id="presets")
+            yield Static("", id="unread", classes="muted")
+            yield Static(
+                Content.assemble(
+                    ("⏎", "bold $accent"), " its recipe   ", ("↑↓", "bold $accent"), " list   ",
+                    ("Esc", "bold $accent"), " leave it",
+                ),
+                classes="muted",
+            )  # fmt: skip
+
+    def on_mount(self) -> None:
+        self._read()
+
+    @work(thread=True, exclusive=True, group="presets")
+    def _read(self) -> None:
+        """Some fifty files: off the event loop."""
+        offers, problems = [], []
+        for preset in presets():
+            try:
+                recipe = with_data(load_recipe(preset.path), self._like)
+                offers.append(Offer(preset, recipe, self._priced(recipe)))
+            except UserError as error:
+                problems.append(error.message)
+        hand_over(self, self._receive, offers, problems)
+
+    def _priced(self, recipe: Recipe) -> Candidate | None:
+        try:
+            return candidate_of(recipe, self._basis)
+        except UserError:
+            return None  # a model that only its owner's machine knows
+
+    def _receive(self, offers: list[Offer], problems: list[str]) -> None:
+        self._offers = offers
+        self.query_one("#unread", Static).update(Content(printable("\n".join(problems[:2]))))
+        self._show(self.query_one("#name", LineInput).value)
+
+    def action_to_list(self) -> None:
+        self.query_one(LineTable).focus()
+
+    @on(LineInput.Left)
+    def _left(self) -> None:
+        self.dismiss(None)
+
+    @on(Input.Changed)
+    def _changed(self, event: Input.Changed) -> None:
+        self._show(event.value)
+
+    @on(Input.Submitted)
+    def _first(self) -> None:
+        if self._shown:
+            self.dismiss(self._shown[0].recipe)
+
+    @on(LineTable.Opened)
+    def _chosen(self, event: LineTable.Opened) -> None:
+        self.dismiss(self._shown[event.index].recipe)
+
+    def _show(self, typed: str) -> None:
+        words = typed.lower().split()
+        self._shown = [one for one in self._offers if all(word in _text(one) for word in words)]
+        self.query_one(LineTable).show_rows([_row(one) for one in self._shown], 0)
+
+
+def _text(offer: Offer) -> str:
+    return f"{offer.preset.name} {offer.recipe.model.id} {offer.recipe.method.name}".lower()
+
+
+def _row(offer: Offer) -> Row:
+    """Its name, what it trains, and whether that fits here."""
+    candidate = offer.candidate
+    fits = ("–", "") if candidate is None else _FITS[candidate.fits]
+    name = printable(offer.preset.name, single_line=True)
+    model = offer.recipe.model.id.rstrip("/").rsplit("/", 1)[-1]
+    return (
+        Content.styled(name, "bold") if offer.preset.own else name,
+        printable(model, single_line=True),
+        offer.recipe.method.name,
+        bytes_text(candidate.prediction.peak if candidate else None),
+        Content.styled(*fits),
+    )
+
+
+_FITS = {True: ("✓ yes", "$success"), False: ("✗ no", "$error")}
