@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -226,11 +225,13 @@ class Service:
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
         os.dup2(2, 1)  # what a library prints must not get between the messages
+        self._in = os.fdopen(os.dup(0), encoding="utf-8", errors="replace")
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # requests are no rows to be read
         self._lock = Lock()
         self._session: Session | None = None
 
     def run(self) -> None:
-        for line in sys.stdin:
+        for line in self._in:
             request = json.loads(line)
             if request["ask"] == "cancel":
                 if self._session is not None:
