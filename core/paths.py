@@ -30,6 +30,11 @@ def models_cache() -> Path:
     return home() / "models"
 
 
+def simulations_cache() -> Path:
+    """What simulations of memory have found, a file each; may be deleted at any time."""
+    return home() / "simulations"
+
+
 def presets_root() -> Path:
     """The data that ships with TuneDeck: models, GPUs, recipes, the demo."""
     import presets

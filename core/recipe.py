@@ -78,7 +78,14 @@ class TrainingSection(_Section):
     gradient_checkpointing: Switch = Field("auto", description="less memory, a third more compute")
     eval_steps: int | None = Field(None, ge=1, description="default: ten times a run")
     save_steps: int | None = Field(None, ge=1, description="default: as often as evaluation")
-    keep_checkpoints: int = Field(2, ge=1)
+    save_minutes: float | None = Field(
+        30, gt=0, description="and at least this often; null: by steps alone"
+    )
+    keep_checkpoints: int = Field(2, ge=1, description="the newest; the best is kept as well")
+    early_stopping: Switch = Field(
+        "auto", description="end when the held-out loss only rises; auto: with small data"
+    )
+    patience: int = Field(3, ge=1, description="evaluations clearly worse than the best, in a row")
     seed: int = 42
 
     @property
@@ -117,6 +124,7 @@ class Recipe(_Section):
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     hardware: HardwareSection = Field(default_factory=HardwareSection)
     merge: bool = Field(True, description="write merged/ when the training has ended")
+    trial: bool = Field(False, description="a few steps on some 100 rows, to prove the set-up")
 
     @model_validator(mode="before")
     @classmethod

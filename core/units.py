@@ -52,6 +52,31 @@ def duration_text(seconds: float | None) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def span_text(low: float | None, high: float | None) -> str:
+    """A time that is only known roughly, without digits that it does not deserve: `4–14 min`."""
+    if low is None or high is None or not (known(low) and known(high)):
+        return MISSING
+    (first, unit), (last, last_unit) = _rough(low), _rough(high)
+    if unit == last_unit:
+        return f"{first} {unit}" if first == last else f"{first}–{last} {unit}"
+    return f"{first} {unit} – {last} {last_unit}"
+
+
+def _rough(seconds: float) -> tuple[str, str]:
+    """Two figures or a whole number, and the unit."""
+    for limit, size, unit in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
+        if seconds < limit:
+            value = seconds / size
+            return f"{value:.1f}" if unit == "h" and value < 10 else f"{value:.0f}", unit
+    return f"{seconds / 86400:.1f}", "d"
+
+
+def dollars_text(low: float, high: float) -> str:
+    """A range of money: `$0.40–1.10`; cents only where they say something."""
+    digits = 0 if low >= 100 else 2
+    return f"${low:,.{digits}f}–{high:,.{digits}f}"
+
+
 def count_text(value: float | None) -> str:
     """A count, with thousands set apart: `12,345`."""
     return MISSING if value is None or math.isnan(value) else f"{value:,.0f}"

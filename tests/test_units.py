@@ -42,3 +42,26 @@ def test_durations(seconds: float, text: str) -> None:
 def test_nan_is_nan() -> None:
     assert units.number_text(math.nan) == "nan"
     assert units.number_text(None) == "–"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (12, 40, "12–40 s"),
+        (60, 400, "60 s – 7 min"),
+        (240, 840, "4–14 min"),
+        (240, 241, "4 min"),
+        (3600, 9 * 3600, "60 min – 9.0 h"),
+        (6 * 3600, 20 * 3600, "6.0–20 h"),
+        (86400 * 3, 86400 * 10, "3.0–10.0 d"),
+        (None, 5, "–"),
+        (float("nan"), 5, "–"),
+    ],
+)
+def test_rough_times_have_few_digits(low: float | None, high: float | None, text: str) -> None:
+    assert units.span_text(low, high) == text
+
+
+def test_money_is_a_range() -> None:
+    assert units.dollars_text(0.4, 1.1) == "$0.40–1.10"
+    assert units.dollars_text(1200.4, 9000) == "$1,200–9,000"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from core.runs.directory import RunDirectory
 from core.runs.events import Event, EventReader
 from core.runs.history import RunHistory
 from core.runs.state import RunState, current_state
+from core.runs.trial import read_trial
 from core.text import printable
 from core.units import bytes_text, count_text, duration_text, known, number_text
 
@@ -99,6 +101,16 @@ def _result_line(event: Event) -> str:
     return "  ".join(parts)
 
 
+def _choice_line(event: Event) -> str | None:
+    if event.get("step") == event.get("last_step"):
+        return None
+    return (
+        f"   the result is the checkpoint of step {event.get('step')}: held-out loss "
+        f"{number_text(event.get('best_loss'), 4)}, {number_text(event.get('last_loss'), 4)} at "
+        f"step {event.get('last_step')}"
+    )
+
+
 def _checkpoint_line(event: Event) -> str:
     return f"   checkpoint at step {event.get('step')}"
 
@@ -109,6 +121,7 @@ _SENTENCES = {
     "error": _notice_line,
     "result": _result_line,
     "checkpoint": _checkpoint_line,
+    "choice": _choice_line,
 }
 
 
@@ -133,6 +146,7 @@ def outcome(run: RunDirectory, state: RunState) -> dict[str, Any]:
     while reader.behind:
         history.update(reader.read())
     hidden = {"v", "t", "kind", "model"}
+    trial = read_trial(run)
     return {
         **summary(run, state),
         "error": str_or_none(state),
@@ -140,6 +154,7 @@ def outcome(run: RunDirectory, state: RunState) -> dict[str, Any]:
             name: {key: value for key, value in event.items() if key not in hidden}
             for name, event in history.results.items()
         },
+        **({} if trial is None else {"trial": asdict(trial)}),
     }
 
 

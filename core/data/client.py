@@ -28,6 +28,7 @@ import itertools
 import queue
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Literal
@@ -35,6 +36,8 @@ from typing import Any, Literal
 from core.children import Child, Message
 from core.data.report import Report, report_from_wire
 from core.data.rows import (
+    CleanCopy,
+    MappingTrial,
     Opened,
     Page,
     Progress,
@@ -44,6 +47,7 @@ from core.data.rows import (
     opened_from_wire,
     page_from_wire,
     tokens_from_wire,
+    trial_from_wire,
 )
 from core.errors import UserError
 
@@ -135,6 +139,20 @@ class DataClient:
         """One row as the model sees it. UserError without a tokenizer, and for an unusable row."""
         return tokens_from_wire(self._ask({"ask": "tokens", "number": number}))
 
+    def position(self, number: int) -> int:
+        """Where in the unfiltered table the row with this number stands, or the next one there
+        is (blank lines have no row). UserError beyond the last row that is known."""
+        return int(self._ask({"ask": "position", "number": number})["position"])
+
+    def try_mapping(self, mapping: Mapping[str, str]) -> MappingTrial:
+        """What the first rows would be with this mapping; nothing is changed by asking."""
+        return trial_from_wire(self._ask({"ask": "try", "mapping": dict(mapping)}))
+
+    def write_clean(self, file: Path) -> CleanCopy:
+        """Write a cleaned copy of the open source (`core.data.cleaning`). It may take minutes;
+        other calls are answered meanwhile. UserError when the file is there already."""
+        return CleanCopy(**self._ask({"ask": "clean", "file": str(file)}))
+
     def cancel(self) -> None:
         """Give up the pass that is running; rows that are known stay readable."""
         with self._lock, suppress(UserError):
@@ -184,7 +202,8 @@ class DataClient:
             elif message.get("generation") == self._generation:
                 self._receive_news(message)
         with self._lock:
-            if self._child is child:
+            died = self._child is child
+            if died:
                 self._child = None
             overtaken = [n for n, (owner, _) in self._waiting.items() if owner is child]
             answers = [self._waiting.pop(number)[1] for number in overtaken]
@@ -192,6 +211,11 @@ class DataClient:
         sentence = f"The data helper has ended ({reason})." if reason else "No data is open."
         for answer in answers:
             answer.put({"error": [sentence, "Open the file again."]})
+        if died and not self._progress.ended:
+            known = self._report or Report("", "unknown", 0, 0)
+            ended = replace(self._progress, stage="cancelled")
+            self._receive_news({"progress": asdict(ended)})
+            self._receive_news({"report": asdict(replace(known, error=sentence, complete=False))})
 
     def _receive_news(self, message: dict[str, Any]) -> None:
         if "progress" in message:

@@ -61,6 +61,27 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class MappingTrial:
+    """What a mapping would make of the first rows: `usable` of `tried`, some of them in `rows`."""
+
+    format: FormatName
+    tried: int
+    usable: int
+    rows: tuple[RowPreview, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CleanCopy:
+    """A cleaned copy that has been written: rows kept, rows left out by the code of the reason.
+    The file `list` names each of these."""
+
+    file: str
+    list: str
+    kept: int
+    removed: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """A turn of a conversation as it is read: role and text (tool calls as JSON)."""
 
@@ -157,6 +178,10 @@ def opened_from_wire(tree: dict[str, Any]) -> Opened:
     return Opened(
         **{**tree, "rows": rows, "files": tuple(tree["files"]), "columns": tuple(tree["columns"])}
     )
+
+
+def trial_from_wire(tree: dict[str, Any]) -> MappingTrial:
+    return MappingTrial(**{**tree, "rows": tuple(map(preview_from_wire, tree["rows"]))})
 
 
 def detail_from_wire(tree: dict[str, Any]) -> RowDetail:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -17,15 +19,26 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
+from core.data.cleaning import save_clean, write_clean
 from core.data.encoding import Encoded, encode, spans, truncate
+from core.data.formats import check_mapping, recognise
 from core.data.inspection import Inspection
 from core.data.preview import detail_of, preview_of, searchable
 from core.data.problems import codes_of
-from core.data.rows import Opened, Page, RowDetail, RowTokens, TokenSequence
+from core.data.reasons import why_cut
+from core.data.rows import (
+    CleanCopy,
+    MappingTrial,
+    Opened,
+    Page,
+    RowDetail,
+    RowTokens,
+    TokenSequence,
+)
 from core.data.sources import resolve
 from core.data.store import LineIndex, Spool
 from core.data.tokenizer import Tokenizer, load_tokenizer
-from core.data.verdict import Verdict
+from core.data.verdict import Judge, Verdict
 from core.errors import UserError
 from core.text import printable
 
@@ -36,6 +49,7 @@ _FIRST_ROWS = 50
 _PATIENCE_SECONDS = 0.5
 _SEARCH_SECONDS = 0.15
 _TOKENS_BEYOND = 2000
+_TRIAL_ROWS = 3
 
 
 class Session:
@@ -48,7 +62,8 @@ class Session:
         self._train_on = request["train_on"]
         folder = request["tokenizer"]
         self._tokenizer: Tokenizer | None = load_tokenizer(Path(folder)) if folder else None
-        self._source = resolve(request["source"])
+        self._names: list[str] = request["source"]
+        self._source = resolve(self._names)
         self._inspection = Inspection(
             self._source,
             tokenizer=self._tokenizer,
@@ -194,6 +209,39 @@ class Session:
         raw = self._store.raw(position)
         return detail_of(self._judged(position), place, raw, self._codes(position))
 
+    def where(self, number: int) -> dict[str, int]:
+        """The position of a row, or of the first one after it."""
+        position = self._store.at_or_after(number)
+        if position >= len(self._store):
+            raise UserError(f"There is no row {number:,} (yet).")
+        return {"position": position}
+
+    def try_mapping(self, mapping: dict[str, str]) -> MappingTrial:
+        """What the first rows would be with another mapping."""
+        mapping = check_mapping(mapping)
+        columns = self._inspection.recognition.columns
+        for column in mapping.values():
+            if column not in columns:
+                raise UserError(f"There is no column “{printable(column, single_line=True)}”.")
+        first = self._inspection.first
+        format = recognise(first, mapping).format if mapping else self._inspection.judge.format
+        judge = Judge(format, mapping)
+        verdicts = [judge.judge(record) for record in first]
+        usable = [verdict for verdict in verdicts if verdict.example is not None]
+        shown = (usable or verdicts)[:_TRIAL_ROWS]
+        return MappingTrial(format, len(first), len(usable), tuple(map(preview_of, shown)))
+
+    def write_clean(self, file: str) -> CleanCopy:
+        """Write a cleaned copy of the source; it is read once more for that (twice where the pass
+        was given up)."""
+        if self._inspection.progress.stage == "done":
+            done = save_clean(self._inspection, Path(file))
+        else:
+            done = write_clean(self._names, Path(file), mapping=self._mapping)
+        kept = printable(str(done.file), single_line=True)
+        left_out = printable(str(done.list), single_line=True)
+        return CleanCopy(kept, left_out, done.kept, done.removed)
+
     def tokens(self, number: int) -> RowTokens:
         verdict = self._judged(self._position(number))
         if self._tokenizer is None:
@@ -214,7 +262,8 @@ class Session:
             replace(span, text=printable(span.text))
             for span in spans(head, tokenizer, self._max_length)
         )
-        notes = tuple(printable(note, single_line=True) for note in kept.notes)
+        reasons = (*kept.notes, *why_cut(encoded, self._max_length))
+        notes = tuple(printable(note, single_line=True) for note in reasons)
         total = len(encoded.input_ids)
         return TokenSequence(shown, total, kept.trained, kept.cut, kept.stop, notes)
 
@@ -237,11 +286,18 @@ class Service:
                 if self._session is not None:
                     self._session.stop()
                 continue
-            self._tell({"id": request["id"], **self._answer(request)})
+            if request["ask"] == "clean":  # it reads the whole source: nobody waits for that
+                Thread(target=self._reply_to, args=(request,), daemon=True).start()
+            else:
+                self._reply_to(request)
+
+    def _reply_to(self, request: dict[str, Any]) -> None:
+        self._tell({"id": request["id"], **self._answer(request)})
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"reply": asdict(self._reply(request))}
+            reply = self._reply(request)
+            return {"reply": reply if isinstance(reply, dict) else asdict(reply)}
         except UserError as error:
             return {"error": [error.message, error.remedy]}
 
@@ -259,6 +315,12 @@ class Service:
                 return self._session.row(request["number"])
             case "tokens":
                 return self._session.tokens(request["number"])
+            case "position":
+                return self._session.where(request["number"])
+            case "try":
+                return self._session.try_mapping(request["mapping"])
+            case "clean":
+                return self._session.write_clean(request["file"])
         raise UserError(f"The data helper cannot {request['ask']}.")
 
     def _open(self, request: dict[str, Any]) -> Opened:
@@ -275,7 +337,14 @@ class Service:
             self._out.flush()
 
 
+def _end(failure: threading.ExceptHookArgs) -> None:
+    """A thread failed: end as if the main thread had, for somebody waits for what it would say."""
+    traceback.print_exception(failure.exc_value)
+    os._exit(1)
+
+
 def main() -> None:
+    threading.excepthook = _end
     Service().run()
     os._exit(0)  # the pass may still run, in a thread that nothing waits for
 

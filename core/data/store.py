@@ -31,6 +31,8 @@ class Store(Protocol):
 
     def number(self, position: int) -> int: ...
 
+    def at_or_after(self, number: int) -> int: ...
+
     def position(self, number: int) -> int | None: ...
 
     def get(self, position: int) -> Record: ...
@@ -87,8 +89,11 @@ class LineIndex:
     def number(self, position: int) -> int:
         return self._numbers[position]
 
+    def at_or_after(self, number: int) -> int:
+        return bisect_left(self._numbers, number)
+
     def position(self, number: int) -> int | None:
-        at = bisect_left(self._numbers, number)
+        at = self.at_or_after(number)
         return at if at < len(self) and self._numbers[at] == number else None
 
     def get(self, position: int) -> Record:
@@ -153,8 +158,11 @@ class Spool:
     def number(self, position: int) -> int:
         return self._numbers[position]
 
+    def at_or_after(self, number: int) -> int:
+        return bisect_left(self._numbers, number)
+
     def position(self, number: int) -> int | None:
-        at = bisect_left(self._numbers, number)
+        at = self.at_or_after(number)
         return at if at < len(self) and self._numbers[at] == number else None
 
     def get(self, position: int) -> Record:

@@ -20,7 +20,8 @@ class Gpu:
     """One GPU. Memory in bytes, utilisation in %, temperature in °C, power in watts, clocks in MHz.
 
     `visible` is False where CUDA_VISIBLE_DEVICES keeps a run from using it. `throttled` holds the
-    reasons why the clocks are lower than they could be.
+    reasons why the clocks are lower than they could be. With `mig` a run takes one of `slices`,
+    never the whole card; a slice is a GPU with the index of its card and a UUID of its own.
     """
 
     index: int
@@ -42,6 +43,7 @@ class Gpu:
     throttled: tuple[str, ...] = ()
     pcie: str | None = None
     mig: bool = False
+    slices: tuple[Gpu, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,15 @@ class Machine:
     disk_free: int | None
     cuda: str | None = None
 
+    def devices(self) -> list[Gpu]:
+        """What a run may be given: the visible GPUs, or their slices where they are cut up."""
+        whole = [gpu for gpu in self.gpus if not gpu.mig]
+        slices = [part for gpu in self.gpus if gpu.mig for part in gpu.slices]
+        return [gpu for gpu in (*whole, *slices) if gpu.visible]
+
     def best_gpu(self) -> Gpu | None:
         """The GPU a run would take: the visible one with most free memory."""
-        usable = [gpu for gpu in self.gpus if gpu.visible and gpu.free is not None]
+        usable = [gpu for gpu in self.devices() if gpu.free is not None]
         return max(usable, key=lambda gpu: gpu.free or 0, default=None)
 
     def as_sample(self) -> dict[str, object]:

@@ -12,7 +12,8 @@ from functools import cache
 from typing import Literal
 
 from core.memory.activations import layer_cost
-from core.memory.prediction import Parts, Prediction
+from core.memory.prediction import CUDA_CONTEXT, Parts, Prediction
+from core.memory.setup import Setup
 from core.models.catalogue import ModelShape
 from core.models.families import Linear, linears, targeted
 from core.units import GIB, MIB
@@ -27,7 +28,6 @@ MOST_WHOLE_LOGITS = 2**25  # beyond which the trainer takes the fused head
 STATE_BYTES = {"adamw": None, "adamw-8bit": 2.03, "paged-adamw-8bit": 2.03, "sgd": 0.0}
 """Bytes of optimiser state a parameter; None: two copies in the parameter's own type."""
 
-CUDA_CONTEXT = 600 * MIB  # context and libraries; 0.3-1.4 GB by card and driver
 FRAGMENTATION = 0.03  # reserved beyond allocated, with expandable segments
 PROCESS_ON_CPU = int(1.1 * GIB)  # Python with the training stack loaded
 LOWER, UPPER, SLACK = 0.93, 1.06, 400 * MIB
@@ -98,6 +98,22 @@ def predict(
         high=int(peak * UPPER) + (SLACK if device == "cuda" else SLACK // 2),
         reserved=int(allocated * (1 + FRAGMENTATION)),
         note=profile.note,
+    )
+
+
+def predict_setup(setup: Setup) -> Prediction:
+    """`predict` for a setup, on a GPU."""
+    return predict(
+        setup.shape,
+        setup.method,  # type: ignore[arg-type]
+        setup.rank,
+        setup.targets,
+        setup.micro_batch,
+        setup.seq_length,
+        setup.gradient_checkpointing,
+        setup.optimizer,
+        accumulates=setup.accumulates,
+        dropout=setup.dropout,
     )
 
 

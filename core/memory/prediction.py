@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from core.units import MIB
+
+CUDA_CONTEXT = 600 * MIB  # context and libraries; 0.3-1.4 GB by card and driver
+
 How = Literal["formula", "simulated", "measured"]
 
 EXPLAINED = {

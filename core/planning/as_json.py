@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from core.memory.prediction import Prediction
+from core.planning.calibration import Measurement
 from core.planning.candidates import Candidate, Plan
+from core.planning.elsewhere import Managed, Rented, managed, rented
+from core.planning.gpus import prices_dated
 
 
-def plan_as_json(plan: Plan) -> dict[str, Any]:
-    """`recommended` is an index into `candidates`, or null when nothing fits."""
+def plan_as_json(plan: Plan, measured: Sequence[Measurement] = ()) -> dict[str, Any]:
+    """`recommended` is an index into `candidates`, or null when nothing fits; `elsewhere` is what
+    that candidate, else the first, would take on other GPUs and at managed services."""
+    subject = plan.candidates[plan.recommended or 0] if plan.candidates else None
     return {
         "gpu": plan.device if plan.on_gpu else None,
         "device": plan.device,
@@ -19,6 +25,45 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
         "candidates": [candidate_as_json(candidate) for candidate in plan.candidates],
         "recommended": plan.recommended,
         "levers": [asdict(lever) for lever in plan.levers],
+        "elsewhere": elsewhere_as_json(subject, measured) if subject else None,
+    }
+
+
+def elsewhere_as_json(candidate: Candidate, measured: Sequence[Measurement] = ()) -> dict[str, Any]:
+    """Other GPUs, the cheapest that fits first, and services that train by the token."""
+    return {
+        "model": candidate.model.id,
+        "method": candidate.method,
+        "prices_dated": prices_dated(),
+        "gpus": [_rented_as_json(one) for one in rented(candidate, measured)],
+        "services": [_managed_as_json(one) for one in managed(candidate)],
+    }
+
+
+def _rented_as_json(one: Rented) -> dict[str, Any]:
+    return {
+        "gpu": one.gpu.name,
+        "memory_bytes": one.gpu.memory,
+        "peak_bytes": one.candidate.prediction.peak,
+        "fits": one.fits,
+        "seconds_low": round(one.seconds[0], 1),
+        "seconds_high": round(one.seconds[1], 1),
+        "dollars_per_hour_low": one.price[0],
+        "dollars_per_hour_high": one.price[1],
+        "dollars_low": round(one.dollars[0], 4),
+        "dollars_high": round(one.dollars[1], 4),
+        "time_basis": one.candidate.pace.how,
+    }
+
+
+def _managed_as_json(one: Managed) -> dict[str, Any]:
+    return {
+        "service": one.service,
+        "models": one.models,
+        "own_models": one.own_models,
+        "prices_dated": one.dated,
+        "dollars_low": round(one.dollars[0], 4),
+        "dollars_high": round(one.dollars[1], 4),
     }
 
 
@@ -42,6 +87,8 @@ def candidate_as_json(candidate: Candidate) -> dict[str, Any]:
         "seconds": _rounded(candidate.seconds, 1),
         "seconds_low": _rounded(candidate.seconds_low, 1),
         "seconds_high": _rounded(candidate.seconds_high, 1),
+        "time_basis": candidate.pace.how,
+        "runs_measured": candidate.pace.runs,
         "dollars": _rounded(candidate.dollars, 4),
         "why": candidate.why,
     }

@@ -1,41 +1,96 @@
-"""What a plan rests on: the device a run would take, and what is free on it now."""
+"""What a plan rests on: the device a run would take, what is free on it now, and its speed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from core.errors import UserError
 from core.hardware.machine import Machine
+from core.planning.calibration import (
+    Measurement,
+    calibration_for,
+    cpu_device,
+    device_flops,
+    gpu_device,
+)
 from core.planning.candidates import Basis
-from core.planning.speed import CPU_FLOPS_PER_CORE, gpu_named, known_gpus
+from core.planning.gpus import GpuModel, gpu_named, known_gpus
+from core.planning.prices import remembered_price
+from core.planning.speed import UNKNOWN_GPU_FLOPS
 
-USUALLY_FREE = 0.97  # of a GPU's memory: the driver keeps some
 USABLE_RAM = 0.85  # the rest is left to the system and the app
 
 
-def with_device(machine: Machine, basis: Basis, free_bytes: int | None, gpu: str | None) -> Basis:
-    """With the device that the run would take: the one asked for, else the machine's."""
+def with_device(
+    machine: Machine,
+    basis: Basis,
+    free_bytes: int | None,
+    gpu: str | None,
+    measured: Sequence[Measurement] = (),
+) -> Basis:
+    """With the device that the run would take: the one asked for, else the machine's.
+
+    Its price is the one given, else the one that was last typed for it.
+    """
     if gpu is not None:
-        return _elsewhere(basis, gpu, free_bytes)
+        return _elsewhere(basis, gpu, free_bytes, measured)
     best = machine.best_gpu()
-    known = gpu_named(best.name, best.total) if best and best.name else None
-    flops = known.flops if known else None
-    if free_bytes is not None:
-        return replace(basis, free_bytes=free_bytes, on_gpu=True, flops=flops)
-    if best is None:
+    if best is None and free_bytes is None:
         free = int(machine.ram_available * USABLE_RAM)
-        return replace(basis, free_bytes=free, flops=CPU_FLOPS_PER_CORE * machine.cores)
-    several = sum(gpu.visible for gpu in machine.gpus) > 1
+        device = cpu_device(machine.cpu_name, machine.cores)
+        flops = device_flops(device, machine.cores, on_gpu=False)
+        return _known(replace(basis, free_bytes=free, flops=flops), device, measured)
+    device = gpu_device(best.name, best.total) if best and best.name else ""
+    basis = replace(
+        basis,
+        free_bytes=(best.free if best else 0) or 0,
+        on_gpu=True,
+        flops=device_flops(device, machine.cores, on_gpu=True),
+        gpu=_pinned(machine),
+    )
+    if free_bytes is not None:
+        basis = replace(basis, free_bytes=free_bytes, gpu="auto")
+    return _known(basis, device, measured)
+
+
+def _pinned(machine: Machine) -> str:
+    """The GPU by its name where there are several, lest the run take another."""
+    best = machine.best_gpu()
+    if best is None or len(machine.devices()) < 2:
+        return "auto"
+    return best.uuid or str(best.index)
+
+
+def _known(basis: Basis, device: str, measured: Sequence[Measurement]) -> Basis:
+    """With what was measured on the device and what was typed for it."""
+    calibration = calibration_for(device, measured)
+    price = basis.dollars_per_hour
     return replace(
         basis,
-        free_bytes=best.free or 0,
-        on_gpu=True,
-        flops=flops,
-        gpu=(best.uuid or str(best.index)) if several else "auto",
+        device=device,
+        calibration=calibration,
+        flops=basis.flops or (UNKNOWN_GPU_FLOPS if calibration.points else None),
+        dollars_per_hour=remembered_price(device) if price is None else price,
     )
 
 
-def _elsewhere(basis: Basis, name: str, free_bytes: int | None) -> Basis:
+def on_gpu_model(basis: Basis, known: GpuModel, measured: Sequence[Measurement]) -> Basis:
+    """On an idle card of this kind, at the price that was typed for it, if any."""
+    there = replace(
+        basis,
+        free_bytes=known.usually_free,
+        on_gpu=True,
+        flops=known.flops,
+        dollars_per_hour=None,
+        gpu="auto",
+    )
+    return _known(there, known.name, measured)
+
+
+def _elsewhere(
+    basis: Basis, name: str, free_bytes: int | None, measured: Sequence[Measurement]
+) -> Basis:
     """On a GPU that is not here. UserError for a name that nobody knows."""
     known = gpu_named(name)
     if known is None:
@@ -43,10 +98,9 @@ def _elsewhere(basis: Basis, name: str, free_bytes: int | None) -> Basis:
             f"No GPU called “{name}” is known.",
             f"Known are {', '.join(gpu.name for gpu in known_gpus())}; or give --vram.",
         )
-    price = basis.dollars_per_hour
+    there = on_gpu_model(basis, known, measured)
+    price = there.dollars_per_hour if basis.dollars_per_hour is None else basis.dollars_per_hour
     if price is None and known.price:
         price = sum(known.price) / 2
-    free = free_bytes if free_bytes is not None else int(known.memory * USUALLY_FREE)
-    return replace(
-        basis, free_bytes=free, on_gpu=True, flops=known.flops, dollars_per_hour=price, gpu="auto"
-    )
+    free = there.free_bytes if free_bytes is None else free_bytes
+    return replace(there, free_bytes=free, dollars_per_hour=price)

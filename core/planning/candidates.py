@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from core.memory.prediction import Prediction
 from core.models.catalogue import ModelCard
+from core.planning.calibration import ASSUMED, UNMEASURED, Calibration, Pace
 from core.recipe import MethodName
 
 
@@ -27,7 +28,9 @@ class Hyper:
 class Basis:
     """What a plan rests on: the data's size, the free memory, the speed and the price.
 
-    `flops` is the peak rate of the device per second; None where it is not known.
+    `flops` is the peak rate of the device per second; None where it is not known. `device` names
+    it, and `calibration` is what was measured on it. `cut_at` says for usual lengths how many of
+    the rows are longer.
     """
 
     rows: int
@@ -39,14 +42,17 @@ class Basis:
     flops: float | None = None
     dollars_per_hour: float | None = None
     gpu: str = "auto"
+    device: str = ""
+    calibration: Calibration = UNMEASURED
+    cut_at: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One row of the Plan table. `why` is the sentence that recommends or explains it.
 
-    `seconds` is the middle of `seconds_low` to `seconds_high`: utilisation is assumed, not
-    measured.
+    `seconds` is the middle of `seconds_low` to `seconds_high`, which `pace` says: wide where the
+    utilisation is assumed, narrow where it was measured.
     """
 
     model: ModelCard
@@ -64,6 +70,7 @@ class Candidate:
     hyper: Hyper
     basis: Basis
     score: float = 0.0
+    pace: Pace = ASSUMED
 
     @property
     def steps(self) -> int:
@@ -73,11 +80,17 @@ class Candidate:
 
     @property
     def seconds_low(self) -> float | None:
-        return None if self.seconds is None else self.seconds * 0.6
+        return None if self.seconds is None else self.seconds * self.pace.low
 
     @property
     def seconds_high(self) -> float | None:
-        return None if self.seconds is None else self.seconds * 2.0
+        return None if self.seconds is None else self.seconds * self.pace.high
+
+    @property
+    def trained_tokens(self) -> float:
+        """Tokens that pass through the model in the whole run, all epochs together."""
+        per_row = min(self.basis.tokens_per_row, self.seq_length)
+        return self.basis.rows * per_row * self.hyper.epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +116,4 @@ class Plan:
     recommended: int | None
     levers: tuple[Lever, ...]
     note: str = ""
+    basis: Basis | None = None

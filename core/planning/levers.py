@@ -49,8 +49,14 @@ def _choices(candidate: Candidate) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _truncation(candidate: Candidate, shorter: int) -> str:
-    if candidate.basis.max_tokens <= shorter:
+    """How many rows a shorter length cuts, as exactly as it was counted."""
+    basis = candidate.basis
+    if basis.max_tokens <= shorter:
         return "nothing: no row is that long"
-    if candidate.basis.p95 <= shorter:
-        return "cuts fewer than 5 % of the rows"
-    return "cuts more than 5 % of the rows"
+    counted = [rows for length, rows in basis.cut_at if length == shorter]
+    if counted and basis.rows:
+        share = 100 * counted[0] / basis.rows
+        return f"truncates {share:.0f} % of the rows" if share >= 1 else "truncates under 1 %"
+    if basis.p95 <= shorter:
+        return "truncates fewer than 5 % of the rows"
+    return "truncates more than 5 % of the rows"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from core.hardware.machine import Gpu, Machine
 from core.models.catalogue import ModelCard, load_catalogue
 from core.planning.basis import with_device
+from core.planning.calibration import Measurement
 from core.planning.candidates import Basis, Candidate, Plan
 from core.planning.levers import levers_for
 from core.planning.ranking import recommend
@@ -31,15 +32,16 @@ def plan(
     dollars_per_hour: float | None = None,
     free_bytes: int | None = None,
     gpu: str | None = None,
+    cut_at: tuple[tuple[int, int], ...] = (),
+    measured: Sequence[Measurement] = (),
 ) -> Plan:
     """The table for this data on this machine, or for another GPU: one with `free_bytes`, or one
-    of presets/gpus.yaml by its name."""
-    basis = with_device(
-        machine,
-        Basis(rows, tokens_per_row, p95, max_tokens, 0, False, dollars_per_hour=dollars_per_hour),
-        free_bytes,
-        gpu,
-    )
+    of presets/gpus.yaml by its name. `measured` corrects the speeds that are assumed."""
+    data = Basis(
+        rows, tokens_per_row, p95, max_tokens, 0, False,
+        dollars_per_hour=dollars_per_hour, cut_at=cut_at,
+    )  # fmt: skip
+    basis = with_device(machine, data, free_bytes, gpu, measured)
     cards = list(models) if models is not None else _worth_listing(load_catalogue(), basis)
     candidates = _ranked(_candidates(cards, basis, seq_length))
     starred = 0 if candidates and candidates[0].fits else None
@@ -54,6 +56,7 @@ def plan(
         recommended=starred,
         levers=levers_for(closest, retune) if starred is None and closest else (),
         note=_note(machine, basis, candidates, starred),
+        basis=basis,
     )
 
 

@@ -11,7 +11,7 @@ from core.models.catalogue import ModelCard
 from core.planning.candidates import Basis, Candidate, Hyper
 from core.planning.defaults import defaults
 from core.planning.ranking import explain, score
-from core.planning.speed import run_seconds
+from core.planning.speed import seconds_per_token, start_seconds
 from core.recipe import MethodName
 
 USUAL_LENGTH = 2048
@@ -60,8 +60,17 @@ def candidate_for(
     """The quickest setting that fits, or the leanest there is where none does."""
     hyper = defaults(basis.rows, card.shape.parameters, method)
     length = seq_length or default_length(basis, card)
-    start = Settings(card, method, hyper, basis, length)
-    for optimizer in OPTIMIZERS[method]:
+    return _quickest(Settings(card, method, hyper, basis, length))
+
+
+def refitted(candidate: Candidate, basis: Basis) -> Candidate:
+    """The same model, method, length and hyper-parameters in another memory: the batch, the
+    checkpointing and the optimiser are chosen anew."""
+    return _quickest(replace(_settings_of(candidate), basis=basis))
+
+
+def _quickest(start: Settings) -> Candidate:
+    for optimizer in OPTIMIZERS[start.method]:
         tries = (
             replace(start, checkpointing=checkpointing, optimizer=optimizer)
             for checkpointing in (False, True)
@@ -69,7 +78,7 @@ def candidate_for(
         fitting = [priced(found) for settings in tries if (found := _largest_fitting(settings))]
         if fitting:
             return min(fitting, key=lambda c: (c.seconds or 0.0, c.gradient_checkpointing))
-    return priced(replace(start, optimizer=OPTIMIZERS[method][-1]).with_rows(1))
+    return priced(replace(start, optimizer=OPTIMIZERS[start.method][-1]).with_rows(1))
 
 
 def default_length(basis: Basis, card: ModelCard) -> int:
@@ -129,7 +138,8 @@ def predicted(settings: Settings) -> Prediction:
 def priced(settings: Settings) -> Candidate:
     """The candidate of these settings, with its memory, time and money."""
     basis, prediction = settings.basis, predicted(settings)
-    seconds = _seconds(settings)
+    pace = basis.calibration.pace(settings.method, settings.card.shape.parameters)
+    seconds = _seconds(settings, pace.factor)
     price = basis.dollars_per_hour
     return Candidate(
         model=settings.card,
@@ -147,22 +157,27 @@ def priced(settings: Settings) -> Candidate:
         hyper=settings.hyper,
         basis=basis,
         score=score(settings.card, settings.method, basis, seconds),
+        pace=pace,
     )
 
 
-def _seconds(settings: Settings) -> float | None:
-    basis = settings.basis
+def _seconds(settings: Settings, factor: float) -> float | None:
+    """Seconds for all tokens and the start of the run; None for a device of unknown speed."""
+    basis, shape = settings.basis, settings.card.shape
+    if basis.flops is None:
+        return None
     per_row = min(basis.tokens_per_row, settings.length)
-    return run_seconds(
-        settings.card.shape,
+    each = factor * seconds_per_token(
+        shape,
         settings.method,
-        tokens=basis.rows * per_row * settings.hyper.epochs,
         tokens_per_row=per_row,
         micro_batch=settings.micro_batch,
         gradient_checkpointing=settings.checkpointing,
         flops=basis.flops,
         on_gpu=basis.on_gpu,
     )
+    tokens = basis.rows * per_row * settings.hyper.epochs
+    return start_seconds(shape, on_gpu=basis.on_gpu) + tokens * each
 
 
 def retune(

@@ -6,11 +6,16 @@ it. Every event has `v` (schema version), `t` (unix seconds) and `kind`:
 ========== ======================================================================================
 state      phase, stage: what the run is doing now
 progress   stage, done, total, unit ("bytes", "rows", "tokens"), text: a long job inside a stage
+probe      step, rows, tokens (of the longest), seconds, peak_bytes: the step before the first
 log        step, epoch, loss, lr, grad_norm, tokens (so far), tokens_per_s, step_seconds
 eval       step, epoch, loss, perplexity, rows
 sample     step, prompt, text: what the model writes for a fixed held-out prompt
 checkpoint step, path
+choice     step (whose weights are the result), last_step, last_loss, best_step, best_loss, noise
+measured   device, method, stack, shape, micro_batch, peaks: what the next plan learns from
 merge      adapted, changed (layers), difference, tolerance: the proof of a merge
+memory     ram_peak, vram_peak (NVML, the process), vram_reserved, vram_allocated: bytes, a stage
+trial      what a trial measured, and what the real run will take (`core.runs.trial`)
 result     model ("base", "tuned"), loss, perplexity, exact_match, rows, …: the final evaluation
 warning    code, message, remedy
 error      code, message, remedy

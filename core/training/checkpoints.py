@@ -68,10 +68,11 @@ def publish(folder: Path, place: Path) -> None:
     _flush(place.parent)
 
 
-def prune(run: RunDirectory, keep: int) -> None:
-    """Delete the oldest, so that `keep` remain, and what an interrupted save has left."""
+def prune(run: RunDirectory, keep: int, best_step: int | None = None) -> None:
+    """Delete the oldest, so that `keep` and the best remain, and what broken-off saves left."""
     for path in checkpoints(run)[:-keep]:
-        discard(path)
+        if checkpoint_step(path) != best_step:
+            discard(path)
     clear_leftovers(run)
 
 

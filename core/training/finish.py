@@ -20,9 +20,13 @@ from core.recipe import Recipe, load_recipe
 from core.runs.diagnosis import explain
 from core.runs.directory import RunDirectory
 from core.runs.lifeline import watch_keeper
+from core.runs.trial import write_trial
 from core.training.device import prepare_environment
 from core.training.interruption import Interrupted, raise_when_asked_to_end
+from core.training.peaks import memory_peaks
 from core.training.reporter import Reporter
+from core.training.settings import real_run
+from core.training.trial import cut, shortened
 
 
 def main(arguments: list[str]) -> int:
@@ -52,6 +56,17 @@ def finish(run: RunDirectory, reporter: Reporter) -> None:
     if recipe.evaluation.enabled:
         reporter.stage("evaluating")
         _evaluate(run, recipe, base, prepared, reporter)
+    if recipe.trial:
+        _report_trial(run, recipe, prepared, reporter)
+
+
+def _report_trial(
+    run: RunDirectory, recipe: Recipe, prepared: Prepared, reporter: Reporter
+) -> None:
+    reporter.tell("memory", **memory_peaks())
+    report = write_trial(run, real_run(recipe, prepared))
+    if report is not None:
+        reporter.tell("trial", **asdict(report))
 
 
 def make_merged(
@@ -95,6 +110,9 @@ def _evaluate(
     from core.inference.loading import quiet_transformers
 
     quiet_transformers()
+    if recipe.trial:
+        recipe = shortened(recipe)
+        prepared = cut(prepared, recipe.training.effective_batch, recipe.training.seed)
     evaluate(run, recipe, base, prepared, reporter.tell, only_missing=True)
 
 

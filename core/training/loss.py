@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from core.data.encoding import IGNORED
@@ -21,16 +22,32 @@ def labelled_loss_sum(model: nn.Module, input_ids: Tensor, labels: Tensor) -> Te
     The model's own forward runs unchanged, with scaling and soft-capping of logits where it has
     them; only what enters its head is cut down to the positions that count.
     """
-    targets = labels[:, 1:]
-    trained = targets != IGNORED
-    positions = trained.reshape(-1).nonzero().squeeze(1)
-    positions = positions + positions // targets.shape[1]  # back to rows with their last token
+    positions, chosen = _labelled(labels)
     if positions.numel() == 0:
         positions = positions.new_zeros(1)  # a zero that still hangs on the graph
         return _logits_at(model, input_ids, positions).float().sum() * 0.0
     logits = _logits_at(model, input_ids, positions)
-    chosen = targets[trained].to(logits.device)
-    return nn.functional.cross_entropy(logits.float(), chosen, reduction="sum")
+    return nn.functional.cross_entropy(logits.float(), chosen.to(logits.device), reduction="sum")
+
+
+def labelled_loss_rows(model: nn.Module, input_ids: Tensor, labels: Tensor) -> Tensor:
+    """The same for each row: shape (rows,)."""
+    positions, chosen = _labelled(labels)
+    sums = torch.zeros(len(labels), device=labels.device)
+    if positions.numel() == 0:
+        return sums
+    logits = _logits_at(model, input_ids, positions)
+    chosen = chosen.to(logits.device)
+    losses = nn.functional.cross_entropy(logits.float(), chosen, reduction="none")
+    return sums.index_add(0, positions // labels.shape[1], losses.to(sums.device))
+
+
+def _labelled(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Where in the flattened rows a trained token comes next, and which token that is."""
+    targets = labels[:, 1:]
+    trained = targets != IGNORED
+    positions = trained.reshape(-1).nonzero().squeeze(1)
+    return positions + positions // targets.shape[1], targets[trained]
 
 
 def _logits_at(model: nn.Module, input_ids: Tensor, positions: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from core.errors import describe_os_error
 from core.recipe import Recipe
 from core.runs.causes import known_cause
 from core.runs.directory import RunDirectory, write_atomically
+from core.runs.state import Exit
 
 MEMORY_CODES = ("gpu-out-of-memory", "out-of-memory")
 
@@ -13,6 +14,13 @@ MEMORY_CODES = ("gpu-out-of-memory", "out-of-memory")
 def is_out_of_memory(error: BaseException) -> bool:
     cause = known_cause(f"{type(error).__name__}: {error}")
     return cause is not None and cause.code in MEMORY_CODES
+
+
+def at_one_row(error: BaseException, remedy: str) -> Exit:
+    """Why the run ends: there is nothing left to halve."""
+    cause = known_cause(f"{type(error).__name__}: {error}")
+    assert cause is not None
+    return Exit(cause.code, f"{cause.message.rstrip('.')}, with one row at a time.", remedy)
 
 
 def halved(recipe: Recipe) -> Recipe | None:

@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import shutil
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,29 @@ from transformers import AutoTokenizer, set_seed
 from transformers.utils import logging
 
 from core.data.encoding import encode_prompt
-from core.data.prepared import Prepared
+from core.data.prepared import TRAIN, Prepared
 from core.data.tokenizer import Tokenizer
 from core.recipe import Recipe
 from core.runs.directory import RunDirectory
+from core.runs.identity import Identity, check_same, checkpoint_identity, read_identity
 from core.runs.state import Exit
-from core.training.checkpoints import MANIFEST, clear_leftovers, newest_checkpoint, publish
+from core.training.best import Judge, read_judge
+from core.training.checkpoints import (
+    MANIFEST,
+    checkpoint_step,
+    clear_leftovers,
+    is_whole,
+    newest_checkpoint,
+    publish,
+)
 from core.training.loading import load_base, with_adapter
-from core.training.preflight import wants_checkpointing
-from core.training.recovery import halved, is_out_of_memory, record
+from core.training.measured import measured
+from core.training.peaks import memory_peaks
+from core.training.preflight import levers, wants_checkpointing
+from core.training.recovery import at_one_row, halved, is_out_of_memory, record
 from core.training.reporter import Reporter
 from core.training.samples import write_answer
-from core.training.settings import Schedule, schedule, trainer_config
+from core.training.settings import schedule, trainer_config
 from core.training.trainer import Tuner
 from core.training.watch import StopSwitch, Watch
 
@@ -57,37 +69,70 @@ def train(
     reporter.stage("loading")
     logging.set_verbosity_warning()
     set_seed(recipe.training.seed)
-    model = with_adapter(load_base(base, recipe), recipe.method)
     watch = Watch(run, reporter, schedule(recipe, len(prepared.train)), StopSwitch(run))
-    checkpoint = _start(run, reporter, watch.plan)
+    watch.identity = checkpoint_identity(recipe, base, run.data / TRAIN)
+    _check_unchanged(run, watch.identity)
+    model = with_adapter(load_base(base, recipe), recipe.method)
+    checkpoint = _start(run, reporter, watch)
     watch.stop.install()
     while True:
         trainer = _make_trainer(run, recipe, base, tokenizer, prepared, model, watch)
+        if watch.has_stopped_early():
+            break
         trainer.args.eval_on_start = checkpoint is None
-        smaller = _train_till_memory_ends(trainer, checkpoint, recipe)
+        smaller = _train_till_memory_ends(trainer, checkpoint, recipe, prepared, watch)
         if smaller is None:
             break
-        recipe, checkpoint = smaller, newest_checkpoint(run)
+        recipe, checkpoint = smaller, _newest(run, watch)
         record(run, recipe)
         watch.tell_recovery(recipe.training, trainer.state.global_step)
         del trainer
         _free_memory()
     reporter.write_state()
+    _tell_what_it_took(recipe, base, prepared, trainer, reporter)
     if watch.failure is None and not watch.stopped:
+        _choose_weights(run, trainer, watch)
         _save_result(run, recipe, base, tokenizer, prepared, model)
     return watch.failure
 
 
+def _tell_what_it_took(
+    recipe: Recipe, base: Path, prepared: Prepared, trainer: Tuner, reporter: Reporter
+) -> None:
+    """For the report of a trial, and for the next plan on this machine."""
+    reporter.tell("memory", **memory_peaks())
+    checkpointing = bool(trainer.model.is_gradient_checkpointing)
+    if facts := measured(recipe, base, prepared, gradient_checkpointing=checkpointing):
+        reporter.tell("measured", **facts)
+
+
+def _choose_weights(run: RunDirectory, trainer: Tuner, watch: Watch) -> None:
+    """The last weights, unless those of the best checkpoint are better beyond the noise."""
+    step = watch.judge.last.step if watch.judge.last else trainer.state.global_step
+    best = run.checkpoints / f"checkpoint-{watch.best_step}"
+    if watch.judge.earlier_is_better() and is_whole(best):
+        trainer.take_weights(best)
+        step = checkpoint_step(best)
+    watch.tell_choice(step)
+
+
 def _train_till_memory_ends(
-    trainer: Tuner, checkpoint: Path | None, recipe: Recipe
+    trainer: Tuner, checkpoint: Path | None, recipe: Recipe, prepared: Prepared, watch: Watch
 ) -> Recipe | None:
-    """Train to the end, or to where memory does not suffice: then the recipe to go on with."""
+    """Train to the end, or to where memory does not suffice: then the recipe to go on with.
+
+    At one row at a time there is none; the watch then knows of the failure.
+    """
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except (RuntimeError, MemoryError) as error:
-        smaller = halved(recipe) if is_out_of_memory(error) else None
-        if smaller is None:
+        if not is_out_of_memory(error):
             raise
+        smaller = halved(recipe)
+        if smaller is None:
+            traceback.print_exc()
+            watch.failure = at_one_row(error, levers(recipe, prepared))
+            return None
         trainer.save_where_it_broke()
         return smaller
     return None
@@ -99,13 +144,27 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _start(run: RunDirectory, reporter: Reporter, plan: Schedule) -> Path | None:
+def _start(run: RunDirectory, reporter: Reporter, watch: Watch) -> Path | None:
     """Say that training begins, and where: the checkpoint to go on from, if there is one."""
     run.checkpoints.mkdir(exist_ok=True)
     clear_leftovers(run)
+    checkpoint = _newest(run, watch)
+    step = checkpoint_step(checkpoint) if checkpoint else 0
+    reporter.stage("training", step=step, total_steps=watch.plan.total)
+    return checkpoint
+
+
+def _check_unchanged(run: RunDirectory, now: Identity) -> None:
+    """UserError with the difference when the newest checkpoint is another recipe's."""
     checkpoint = newest_checkpoint(run)
-    step = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
-    reporter.stage("training", step=step, total_steps=plan.total)
+    if checkpoint is not None:
+        check_same(read_identity(checkpoint), now, checkpoint.name)
+
+
+def _newest(run: RunDirectory, watch: Watch) -> Path | None:
+    """The checkpoint to go on from; the watch remembers what it knew then."""
+    checkpoint = newest_checkpoint(run)
+    watch.judge = read_judge(checkpoint) if checkpoint else Judge()
     return checkpoint
 
 

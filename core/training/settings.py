@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.data.prepared import Prepared
 from core.recipe import Recipe
+from core.runs.trial import RealRun
+from core.training.best import stops_early
 
 if TYPE_CHECKING:
     from trl import SFTConfig
 
 EVALUATIONS = 10
+TRIAL_STEPS = 8
 EVALUATION_SHARE = 0.1
 FORWARD_SHARE = 1 / 3
 MIN_EVALUATION_ROWS = 32
@@ -33,6 +37,8 @@ class Schedule:
     warmup: int
     evaluate_every: int
     save_every: int
+    save_seconds: float = math.inf
+    patience: int = 0  # evaluations in a row that are clearly worse than the best; 0: no limit
 
     def evaluation_rows(self, held_out: int, effective_batch: int) -> int:
         """Held-out rows measured at a time, so that measuring takes a tenth of the run at most."""
@@ -49,13 +55,47 @@ def schedule(recipe: Recipe, rows: int) -> Schedule:
     total = math.ceil(training.epochs * an_epoch)
     if training.max_steps is not None:
         total = min(total, training.max_steps)
+    if recipe.trial:
+        return _trial_schedule(min(total, TRIAL_STEPS))
     evaluate_every = training.eval_steps or max(1, math.ceil(total / EVALUATIONS))
     return Schedule(
         total=total,
         warmup=math.ceil(training.warmup * total),
         evaluate_every=evaluate_every,
         save_every=training.save_steps or evaluate_every,
+        save_seconds=math.inf if training.save_minutes is None else 60 * training.save_minutes,
+        patience=training.patience if stops_early(training.early_stopping, rows) else 0,
     )
+
+
+def _trial_schedule(total: int) -> Schedule:
+    """Everything once: an evaluation and a checkpoint in the middle."""
+    middle = max(1, math.ceil(total / 2))
+    return Schedule(total=total, warmup=0, evaluate_every=middle, save_every=middle)
+
+
+def real_run(recipe: Recipe, prepared: Prepared) -> RealRun:
+    """What the run consists of that `recipe` is a trial for. `prepared`: all of its rows."""
+    recipe = recipe.model_copy(update={"trial": False})
+    batch = recipe.training.effective_batch
+    rows = len(prepared.train)
+    plan = schedule(recipe, rows)
+    return RealRun(
+        steps=plan.total,
+        tokens=round(
+            prepared.ledger.train_tokens * min(plan.total * batch / rows, _epochs(recipe))
+        ),
+        evaluations=plan.total // plan.evaluate_every + 1,
+        evaluation_rows=plan.evaluation_rows(len(prepared.eval), batch),
+        checkpoints=plan.total // plan.save_every,
+        answers=min(recipe.evaluation.rows, len(prepared.held_out)),
+        dollars_per_hour=recipe.hardware.dollars_per_hour,
+    )
+
+
+def _epochs(recipe: Recipe) -> float:
+    """The last batch of an epoch may be smaller: the steps alone would count too many rows."""
+    return math.inf if recipe.training.max_steps else recipe.training.epochs
 
 
 def trainer_config(recipe: Recipe, plan: Schedule, folder: Path, **choices: Any) -> SFTConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -18,8 +19,9 @@ from core.runs.causes import known_cause
 from core.runs.directory import RunDirectory
 from core.training.batches import BatchOrder, Row, collate
 from core.training.checkpoints import clear_leftovers, prune, publish, saving_folder
-from core.training.loss import labelled_loss_sum, labelled_tokens
+from core.training.loss import labelled_loss_rows, labelled_loss_sum, labelled_tokens
 from core.training.modes import measuring
+from core.training.probe import probe, should_probe
 from core.training.watch import Watch
 
 EVALUATION_POSITIONS = 2048
@@ -60,6 +62,7 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         )
         self.remove_callback(PrinterCallback)
         watch.step_tokens = lambda: self.step_tokens
+        watch.probe = lambda: probe(self, self.model_wrapped) if should_probe() else {}
         self.processing_class = None  # else every checkpoint gets a copy of the tokenizer
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the tokens of the step
 
@@ -106,9 +109,13 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def held_out_metrics(self) -> dict[str, float]:
-        """The mean loss over all held-out tokens; empty when a stop came in between."""
-        total, tokens, rows = 0.0, 0, 0
+    def held_out_metrics(self) -> dict[str, Any]:
+        """The mean loss over all held-out tokens, and the summed loss and the tokens of each row.
+
+        Empty when a stop came in between.
+        """
+        sums: list[float] = []
+        tokens: list[int] = []
         with measuring(self.model):
             for batch in _by_length(self._held_out, self._evaluation_positions):
                 if self._watch.stop():
@@ -116,10 +123,32 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
                 inputs = collate([_columns(row) for row in batch], self._pad)
                 labels = inputs["labels"].to(self.args.device)
                 ids = inputs["input_ids"].to(self.args.device)
-                total += float(labelled_loss_sum(self.model, ids, labels))
-                tokens += labelled_tokens(labels)
-                rows += len(batch)
-        return {"eval_loss": total / tokens, "eval_rows": rows} if tokens else {}
+                sums += labelled_loss_rows(self.model, ids, labels).tolist()
+                tokens += (labels[:, 1:] != IGNORED).sum(1).tolist()
+        if not sum(tokens):
+            return {}
+        loss = sum(sums) / sum(tokens)
+        return {"eval_loss": loss, "eval_rows": len(sums), "row_sums": sums, "row_tokens": tokens}
+
+    def longest_batch(self) -> dict[str, Tensor]:
+        """A micro-batch of the longest rows: none that the training will see needs more memory."""
+        size = self.args.per_device_train_batch_size
+        order = sorted(range(len(self._lengths)), key=lambda row: -self._lengths[row])
+        batch = self.data_collator([self.train_dataset[row] for row in order[:size]])
+        batch.pop("tokens")
+        return dict(batch)
+
+    def measure_longest(self) -> None:
+        """The first batch of the held-out rows, which is the one of the longest."""
+        for batch in _by_length(self._held_out, self._evaluation_positions):
+            inputs = collate([_columns(row) for row in batch], self._pad)
+            on_device = {key: inputs[key].to(self.args.device) for key in ("input_ids", "labels")}
+            labelled_loss_rows(self.model, **on_device)
+            return
+
+    def take_weights(self, checkpoint: Path) -> None:
+        """The trained weights of a checkpoint in place of those in memory."""
+        self._load_from_checkpoint(str(checkpoint))
 
     def save_where_it_broke(self) -> None:
         """A checkpoint of the last completed step, after an error inside the one that follows."""
@@ -138,15 +167,16 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             super(SFTTrainer, self)._save_checkpoint(model, trial)  # SFTTrainer adds a model card
+            self._watch.complete_checkpoint(folder / name)
             publish(folder / name, place)
-            prune(self._run, self._keep)
+            prune(self._run, self._keep, self._watch.best_step)
             self._watch.saved(self.state.global_step, place)
         except (OSError, RuntimeError, SafetensorError) as error:
             cause = known_cause(f"{type(error).__name__}: {error}")
             if cause is None or cause.code != "disk-full":
                 raise
             clear_leftovers(self._run)
-            self._watch.not_saved(cause)
+            self._watch.not_saved(self.state.global_step, cause)
         finally:
             self._saving = False
 

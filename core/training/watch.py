@@ -14,8 +14,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from core.recipe import TrainingSection
 from core.runs.directory import RunDirectory
+from core.runs.identity import Identity, write_identity
 from core.runs.state import Exit
 from core.training.alarms import Alarm, Alarms
+from core.training.best import Evaluation, Judge
 from core.training.reporter import Reporter
 from core.training.settings import Schedule
 
@@ -50,6 +52,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._reporter = reporter
         self.plan = plan
         self.stop = stop
+        self.judge = Judge()
+        self.identity: Identity = {}
+        self._saved_at = time.monotonic()
         self._began = 0.0
         self._step_seconds = 0.0
         self._nan_steps = 0
@@ -57,7 +62,15 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.failure: Exit | None = None
         self.stopped = False
         self.step_tokens: Callable[[], int] = lambda: 0
+        self.probe: Callable[[], dict[str, float | int]] = dict
         self.write_sample: Callable[[int], None] = lambda step: None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
+    ) -> None:
+        found = self.probe()
+        if found:
+            self._reporter.tell("probe", step=state.global_step, **found)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
@@ -73,7 +86,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         last = step >= self.plan.total
         control.should_log = True
         control.should_evaluate = step % self.plan.evaluate_every == 0 or last
-        control.should_save = step % self.plan.save_every == 0 and not last
+        control.should_save = (step % self.plan.save_every == 0 or self._save_is_due()) and not last
         self._obey(state, control)
         if self.stop() and not last:
             self.stopped = True
@@ -114,7 +127,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        metrics: dict[str, float] | None = None,
+        metrics: dict[str, Any] | None = None,
         **rest: Any,
     ) -> None:
         if not metrics:
@@ -130,26 +143,90 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         )
         self._reporter.update(eval_loss=loss)
         self._warn(self._alarms.evaluation(state.global_step, loss))
+        if state.global_step > 0 and "row_sums" in metrics:
+            rows = Evaluation(state.global_step, metrics["row_sums"], metrics["row_tokens"])
+            self._judge(rows, control)
+
+    def _judge(self, evaluation: Evaluation, control: TrainerControl) -> None:
+        """Keep what is best so far, and end what only gets worse.
+
+        Without early stopping only those steps are in question that are saved anyway.
+        """
+        last = evaluation.step >= self.plan.total
+        if not (self.plan.patience or control.should_save or last):
+            return
+        verdict = self.judge.judge(evaluation)
+        if verdict == "best" and not last:
+            control.should_save = True
+        if self.has_stopped_early() and not last:
+            control.should_training_stop = True
+
+    def has_stopped_early(self) -> bool:
+        """Whether patience is over: now, or before this run died without its result."""
+        return 0 < self.plan.patience <= self.judge.worse_in_a_row
+
+    def _save_is_due(self) -> bool:
+        return time.monotonic() - self._saved_at >= self.plan.save_seconds
 
     def _warn(self, alarms: list[Alarm]) -> None:
         for alarm in alarms:
             self._reporter.warn(alarm.code, alarm.message, alarm.remedy)
 
+    def complete_checkpoint(self, folder: Path) -> None:
+        """What a later session needs beside weights and optimiser."""
+        self.judge.write(folder)
+        write_identity(folder, self.identity)
+
     def saved(self, step: int, path: Path) -> None:
         """A checkpoint is in its place; whoever reads the state now learns of its step too."""
+        self._saved_at = time.monotonic()
         self._reporter.write_state()
         self._reporter.tell("checkpoint", step=step, path=str(path))
 
-    def not_saved(self, cause: Exit) -> None:
+    def not_saved(self, step: int, cause: Exit) -> None:
         """A checkpoint could not be written. Training goes on: the ones before it are whole.
 
         A run that was about to stop has lost its last steps then, and ends as failed.
         """
+        self._saved_at = time.monotonic()
+        self.judge.lost(step)
         message = f"A checkpoint could not be saved. {cause.message}"
         if self.stopped:
             self.failure = Exit(cause.code, message, cause.remedy)
         else:
             self._reporter.warn(cause.code, message, cause.remedy)
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the best checkpoint so far."""
+        return None if self.judge.best is None else self.judge.best.step
+
+    def tell_choice(self, step: int) -> None:
+        """Which step's weights become the result, and by how much the last were worse or not."""
+        last, best = self.judge.last, self.judge.best
+        if last is None or best is None:
+            return
+        early = self.has_stopped_early() and last.step < self.plan.total
+        if early:
+            self._reporter.warn(
+                "early-stopping",
+                f"Training ended at step {last.step} of {self.plan.total}: the held-out loss was "
+                f"clearly above its best ({best.loss:.4f} at step {best.step}) "
+                f"{self.judge.worse_in_a_row} times in a row.",
+                f"The result is the checkpoint of step {step}. training.early_stopping: false "
+                "trains on regardless.",
+            )
+        noise = last.noise(best)
+        self._reporter.tell(
+            "choice",
+            step=step,
+            last_step=last.step,
+            last_loss=last.loss,
+            best_step=best.step,
+            best_loss=best.loss,
+            noise=noise if math.isfinite(noise) else None,
+            stopped_early=early,
+        )
 
     def tell_recovery(self, training: TrainingSection, step: int) -> None:
         """The memory did not suffice; the same steps go on in smaller parts."""

@@ -8,6 +8,7 @@ Exit code 0 when trained or stopped (the phase is then `stopping`), 1 with an `e
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -19,15 +20,19 @@ from pathlib import Path
 from core.data.prepared import is_prepared, load_prepared, prepare
 from core.data.rows import Progress
 from core.data.tokenizer import load_tokenizer
+from core.errors import describe_os_error
+from core.hardware.readings import read_machine
 from core.models.locate import locate
 from core.recipe import Recipe, load_recipe
 from core.runs.diagnosis import explain
-from core.runs.directory import RunDirectory
+from core.runs.directory import RunDirectory, write_atomically
+from core.runs.identity import SOURCES, source_digests
 from core.runs.lifeline import watch_keeper
 from core.runs.state import Exit
 from core.training.device import prepare_environment
-from core.training.preflight import check_disk
+from core.training.preflight import check_disk, check_memory, check_merge
 from core.training.reporter import Reporter
+from core.training.trial import cut
 
 
 def main(arguments: list[str]) -> int:
@@ -55,17 +60,32 @@ def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
     base = locate(recipe.model.id, recipe.model.revision, reporter.progress)
     reporter.stage("encoding")
     tokenizer = load_tokenizer(base)
-    prepared = (
-        load_prepared(run.data)
-        if is_prepared(run.data)
-        else prepare(recipe, tokenizer, run.data, partial(_tell_encoding, reporter))
-    )
+    if is_prepared(run.data):
+        prepared = load_prepared(run.data)
+    else:
+        _note_sources(run, recipe)
+        prepared = prepare(recipe, tokenizer, run.data, partial(_tell_encoding, reporter))
     check_disk(run, recipe, base, prepared)
+    machine = read_machine()
+    check_memory(recipe, base, prepared, machine)
+    check_merge(recipe, base, machine)
+    if recipe.trial:
+        prepared = cut(prepared, recipe.training.effective_batch, recipe.training.seed)
     reporter.stage("importing")
     _quieten_libraries()
     from core.training.session import train  # torch and all that
 
     return train(run, recipe, base, tokenizer, prepared, reporter)
+
+
+def _note_sources(run: RunDirectory, recipe: Recipe) -> None:
+    """What the files held that this run learns from: another session can tell if they change."""
+    digests = source_digests([*recipe.data.train, *recipe.data.eval])
+    try:
+        run.data.mkdir(exist_ok=True)
+        write_atomically(run.data / SOURCES, json.dumps(digests, indent=1))
+    except OSError as error:
+        raise describe_os_error(error, "write to the run directory") from error
 
 
 def _quieten_libraries() -> None:

@@ -11,9 +11,9 @@ import pytest
 from tests.tui.conftest import HOSTILE, SIZES, Open, sees, shown, until
 from tui.app import TuneDeck
 from tui.deck import Deck
-from tui.widgets.data_lines import merged_bins
 from tui.widgets.path_input import complete_path
 from tui.widgets.row_table import RowTable
+from tui.widgets.statistics import merged_bins
 
 
 def turn(question: str, answer: str) -> dict[str, Any]:
@@ -132,12 +132,100 @@ async def test_unknown_columns_are_mapped_by_the_user(
     path = write(tmp_path / "odd.jsonl", rows)
     async with opened((80, 24), deck_for(path, tiny_model), "data") as pilot:
         await sees(pilot, "Role (suggested)")
-        pilot.app.screen.query_one("#mapping").value = "prompt=ticket completion=reply"
+        entry = pilot.app.screen.query_one("#mapping")
+        entry.value = "prompt=ticket completion=nothing"
+        await sees(pilot, "There is no column “nothing”.")
+        entry.value = "prompt=ticket completion=reply"
+        await sees(pilot, "✓ 20 of the first 20 rows can be used with it")
+        await sees(pilot, "answer Water, 1 l")
         await pilot.press("enter")
         await sees(pilot, "20 usable")
         app = pilot.app
         assert isinstance(app, TuneDeck)
         assert app.deck.mapping == {"prompt": "ticket", "completion": "reply"}
+
+
+async def test_advice_says_why(opened: Open, tiny_rows: Path, tiny_model: Path) -> None:
+    async with opened((80, 24), deck_for(tiny_rows, tiny_model), "data") as pilot:
+        await sees(pilot, "96 usable")
+        await pilot.press("right", "right", "right")
+        await sees(pilot, "Collect more rows")
+        await sees(pilot, "memorises")
+
+
+async def test_escape_stops_the_pass_and_what_was_found_stays(
+    opened: Open, tmp_path: Path, tiny_model: Path
+) -> None:
+    """Only a second Escape leaves the place; r begins the pass anew."""
+    rows = [turn(f"q{i} " + "word " * 100, f"a{i}") for i in range(20_000)]
+    path = write(tmp_path / "long.jsonl", ["this is no json", *rows])
+    async with opened((120, 36), deck_for(path, tiny_model), "data") as pilot:
+        await sees(pilot, "stops")
+        await sees(pilot, "Problems 1")
+        await pilot.press("escape")
+        await sees(pilot, "■ stopped after")
+        assert "so far" in shown(pilot)
+        assert pilot.app.current_mode == "data"
+        await pilot.press("right")
+        await sees(pilot, "invalid-json")
+        await pilot.press("escape", "escape")
+        assert pilot.app.current_mode == "home"
+        await pilot.press("2", "r")
+        await sees(pilot, "Esc stops")
+        await pilot.press("x")
+        await sees(pilot, "■ stopped after")
+
+
+async def test_a_search_goes_on_until_the_last_row(
+    opened: Open, tmp_path: Path, tiny_model: Path
+) -> None:
+    count = 60_000
+    rows = [turn(f"q{i}", "needle" if i == count - 1 else f"a{i}") for i in range(count)]
+    path = write(tmp_path / "hay.jsonl", rows)
+    async with opened((80, 24), Deck(source=str(path), model=str(tiny_model)), "data") as pilot:
+        table = pilot.app.screen.query_one(RowTable)
+        await until(pilot, lambda: table.count == count, 60)
+        await pilot.press("slash", *"#59,001", "enter")
+        await sees(pilot, "▸ 59,001")
+        await pilot.press("slash", *"NEEDLE", "enter")
+        await sees(pilot, "looking for more …")
+        await sees(pilot, f"▸ {count:,}", 60)
+        await until(pilot, lambda: "looking for more" not in shown(pilot))
+        assert table.count == 1
+
+
+async def test_a_row_says_what_the_cut_takes_away(
+    opened: Open, tmp_path: Path, tiny_model: Path
+) -> None:
+    path = write(tmp_path / "long.jsonl", [turn("Say it.", "much to say " * 40)])
+    deck = Deck(source=str(path), model=str(tiny_model), max_length=64)
+    async with opened((120, 36), deck, "data") as pilot:
+        await sees(pilot, "1 usable")
+        await pilot.press("t")
+        await sees(pilot, "✂ cut here")
+        assert "The answer is cut: its last" in shown(pilot)
+        assert "✗ does not learn to stop" in shown(pilot)
+
+
+async def test_a_cleaned_copy_is_saved_and_nothing_is_overwritten(
+    opened: Open, flawed: Path, tiny_model: Path
+) -> None:
+    before = flawed.read_bytes()
+    async with opened((120, 36), deck_for(flawed, tiny_model), "data") as pilot:
+        await sees(pilot, "31 usable")
+        await pilot.press("w")
+        await sees(pilot, "The original stays as it is.")
+        entry = pilot.app.screen.query_one("#copy-path")
+        assert entry.value == str(flawed.with_name("flawed.clean.jsonl"))
+        entry.value = str(flawed)
+        await pilot.press("enter")
+        await sees(pilot, "is not overwritten")
+        entry.value = str(flawed.with_name("clean.jsonl"))
+        await pilot.press("enter")
+        await sees(pilot, "✓ 30 rows in")
+        await sees(pilot, "2 left out (")
+    assert flawed.read_bytes() == before
+    assert len(flawed.with_name("clean.jsonl").read_text().splitlines()) == 30
 
 
 async def test_lengths_are_drawn_and_the_cut_moves(
@@ -147,6 +235,10 @@ async def test_lengths_are_drawn_and_the_cut_moves(
         await sees(pilot, "trained (")
         await pilot.press("right", "right")
         await sees(pilot, "Every row fits in 1,024 tokens.")
+        await pilot.press("end")
+        await sees(pilot, "★        128           0  recommended")
+        await sees(pilot, "96  rows in all")
+        await pilot.press("home")
         await pilot.press(*["left_square_bracket"] * 4)
         await sees(pilot, "cut at 64")
         app = pilot.app

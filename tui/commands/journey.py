@@ -25,6 +25,12 @@ def demo(headless: bool, as_json: bool) -> int:
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one key.")
+@click.option("--trial", is_flag=True, help="A few steps on 100 rows: what will it take?")
+@click.option(
+    "--auto-resume",
+    is_flag=True,
+    help="Go on with the run of this name if there is one, else start it.",
+)
 @click.option("--queue", "queued", is_flag=True, help="Begin when the runs before it have ended.")
 @click.option("--detach", is_flag=True, help="Return as soon as the run lives.")
 @click.option("--plain", is_flag=True, help="Plain progress lines instead of the app.")
@@ -32,6 +38,8 @@ def demo(headless: bool, as_json: bool) -> int:
 def train(
     recipe: Path,
     changes: tuple[str, ...],
+    trial: bool,
+    auto_resume: bool,
     queued: bool,
     detach: bool,
     plain: bool,
@@ -41,6 +49,15 @@ def train(
     from core.recipe import load_recipe
 
     loaded = load_recipe(recipe).with_changes(list(changes))
+    if trial:
+        from core.training.trial import as_trial
+
+        loaded, plain = as_trial(loaded), True
+    if auto_resume:
+        from core.runs.auto_resume import start_or_resume
+
+        run = start_or_resume(loaded)
+        return watch_or_leave(run, plain=plain, as_json=as_json, detach=detach)
     return _start_and_watch(loaded, plain=plain, as_json=as_json, detach=detach, queued=queued)
 
 
@@ -121,7 +138,12 @@ def follow_to_the_end(run: RunDirectory, *, as_json: bool) -> int:
 
 
 def _say_the_end(run: RunDirectory, phase: str) -> None:
-    if phase == "stopped":
+    from core.runs.trial import read_trial, trial_lines
+
+    trial = read_trial(run)
+    if trial is not None:
+        text = "\n".join(["The trial ran to its end.", *trial_lines(trial)])
+    elif phase == "stopped":
         text = f"Stopped with a checkpoint. Go on with: tunedeck resume {run.id}"
     else:
         text = f"Finished. Talk to it with: tunedeck chat {run.id}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,15 @@ import click
 
 from core.errors import UserError, describe_os_error
 from core.text import clip, printable
-from core.units import bytes_text, duration_text, parse_bytes
+from core.units import bytes_text, dollars_text, duration_text, parse_bytes, span_text
 
 if TYPE_CHECKING:
     from core.data.report import Report
     from core.memory.prediction import Prediction
+    from core.planning.calibration import Measurement
     from core.planning.candidates import Candidate, Plan
 
+MOST_OFFERS_PRINTED = 8
 MOST_CANDIDATES_PRINTED = 20
 
 
@@ -44,6 +47,7 @@ class Memory(click.ParamType[int]):
     default="adamw", show_default=True,
 )  # fmt: skip
 @click.option("--gradient-checkpointing/--no-gradient-checkpointing", default=True)
+@click.option("--simulate", is_flag=True, help="Run the step without data: seconds, not formula.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def estimate(
     model: str,
@@ -54,27 +58,33 @@ def estimate(
     micro_batch: int,
     optimizer: str,
     gradient_checkpointing: bool,
+    simulate: bool,
     as_json: bool,
 ) -> None:
     """Predict the peak memory of one model and method, as NVML will show it."""
-    from core.memory.formula import predict
+    from core.memory import formula, simulated
+    from core.memory.setup import Setup
     from core.models.catalogue import card_for
     from core.planning.as_json import estimate_as_json
 
-    prediction = predict(
+    setup = Setup(
         card_for(model).shape,
-        method,  # type: ignore[arg-type]
+        method,
         rank,
-        targets.split(",") if "," in targets else targets,
+        tuple(targets.split(",")) if "," in targets else targets,
         micro_batch,
         seq_length,
         gradient_checkpointing,
         optimizer,
     )
+    prediction = simulated.simulate(setup) if simulate else formula.predict_setup(setup)
     if as_json:
         click.echo(json.dumps(estimate_as_json(model, method, prediction)))
     else:
         click.echo("\n".join(prediction_lines(prediction)))
+
+
+HOW = {"formula": "by formula", "simulated": "simulated", "measured": "measured"}
 
 
 def prediction_lines(prediction: Prediction) -> list[str]:
@@ -82,7 +92,13 @@ def prediction_lines(prediction: Prediction) -> list[str]:
     parts = prediction.parts
     lines = [f"  {name:<12}{bytes_text(getattr(parts, name)):>12}" for name in parts.__slots__]
     interval = f"{bytes_text(prediction.low)} to {bytes_text(prediction.high)}"
-    lines.append(f"  {'peak':<12}{bytes_text(prediction.peak):>12}  ({interval}, by formula)")
+    lines.append(
+        f"  {'peak':<12}{bytes_text(prediction.peak):>12}  ({interval}, {HOW[prediction.how]})"
+    )
+    lines.append(
+        f"  of which torch allocates {bytes_text(prediction.allocated)} and reserves "
+        f"{bytes_text(prediction.reserved)}"
+    )
     return [*lines, *([f"  {prediction.note}"] if prediction.note else [])]
 
 
@@ -91,7 +107,13 @@ def prediction_lines(prediction: Prediction) -> list[str]:
 @click.option("--model", help="Plan for this model only.")
 @click.option("--vram", type=Memory(), help="Plan for this much free memory, like 24GiB.")
 @click.option("--gpu", help="Plan for this GPU, like “RTX 4090”.")
-@click.option("--dollars-per-hour", type=click.FloatRange(min=0), help="What the machine costs.")
+@click.option(
+    "--price",
+    "--dollars-per-hour",
+    "price",
+    type=click.FloatRange(min=0, max=99_999),
+    help="What the machine costs in dollars an hour; remembered for this kind of GPU.",
+)
 @click.option("--write", type=click.Path(path_type=Path), help="Write the recommended recipe.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def plan(
@@ -99,7 +121,7 @@ def plan(
     model: str | None,
     vram: int | None,
     gpu: str | None,
-    dollars_per_hour: float | None,
+    price: float | None,
     write: Path | None,
     as_json: bool,
 ) -> int:
@@ -107,10 +129,12 @@ def plan(
     from core.hardware.readings import read_machine
     from core.models.catalogue import card_for
     from core.planning.as_json import plan_as_json
+    from core.planning.learning import measurements
     from core.planning.planner import plan as make_plan
 
     report = _counted(source, model)
     assert report.tokens is not None
+    measured = measurements()
     found = make_plan(
         read_machine(),
         rows=report.usable,
@@ -118,16 +142,19 @@ def plan(
         p95=report.tokens.p95,
         max_tokens=report.tokens.max,
         models=[card_for(model)] if model else None,
-        dollars_per_hour=dollars_per_hour,
+        dollars_per_hour=price,
         free_bytes=vram,
         gpu=gpu,
+        cut_at=report.tokens.cut_at,
+        measured=measured,
     )
+    _remember(price, found)
     if write is not None:
         _write(write, found, source, report.usable)
     if as_json:
-        click.echo(json.dumps(plan_as_json(found)))
+        click.echo(json.dumps(plan_as_json(found, measured)))
     else:
-        click.echo(printable("\n".join(plan_lines(found))))
+        click.echo(printable("\n".join([*plan_lines(found), *elsewhere_lines(found, measured)])))
     return 0 if found.recommended is not None else 1
 
 
@@ -143,6 +170,13 @@ def _counted(source: tuple[str, ...], model: str | None) -> Report:
     if report.error:
         raise UserError(report.error)
     return report
+
+
+def _remember(price: float | None, plan: Plan) -> None:
+    from core.planning.prices import remember_price
+
+    if price is not None and plan.basis is not None and plan.basis.device:
+        remember_price(plan.basis.device, price)
 
 
 def _write(path: Path, plan: Plan, source: tuple[str, ...], rows: int) -> None:
@@ -177,9 +211,44 @@ def plan_lines(plan: Plan) -> list[str]:
     if len(plan.candidates) > len(shown):
         lines.append(f"  and {len(plan.candidates) - len(shown)} more (--json has all)")
     if plan.recommended is not None:
-        lines += ["", f"★ {plan.candidates[plan.recommended].why}"]
+        star = plan.candidates[plan.recommended]
+        lines += ["", f"★ {star.why}", *_range_lines(star)]
     for lever in plan.levers:
         lines.append(f"→ {lever.text}: saves {bytes_text(lever.saves)}, {lever.costs}")
+    return lines
+
+
+def _range_lines(star: Candidate) -> list[str]:
+    """Between what its time and cost lie, and how well that is known."""
+    if star.seconds is None:
+        return []
+    from core.planning.calibration import pace_text
+
+    span = span_text(star.seconds_low, star.seconds_high)
+    price = star.basis.dollars_per_hour
+    cost = f", at ${price:g} an hour" if price is not None else ""
+    return [f"  {span}{cost}; the speed is {pace_text(star.pace)}"]
+
+
+def elsewhere_lines(plan: Plan, measured: Sequence[Measurement]) -> list[str]:
+    """The first candidate's run on GPUs that one could rent, and at managed services."""
+    from core.planning.elsewhere import managed, rented
+    from core.planning.gpus import prices_dated
+
+    if not plan.candidates:
+        return []
+    subject = plan.candidates[plan.recommended or 0]
+    offers = [one for one in rented(subject, measured) if one.fits][:MOST_OFFERS_PRINTED]
+    lines = [
+        "",
+        f"{subject.model.id} with {subject.method} elsewhere (rents as of {prices_dated()})",
+    ]
+    for offer in offers:
+        money = dollars_text(*offer.dollars)
+        lines.append(f"  {offer.gpu.name:<36} {span_text(*offer.seconds):>16}  {money}")
+    for service in managed(subject):
+        name = f"{service.service} ({service.models})"
+        lines.append(f"  {name:<53}  {dollars_text(*service.dollars)} as of {service.dated}")
     return lines
 
 

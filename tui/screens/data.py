@@ -22,7 +22,8 @@ from core.text import printable
 from tui.data_session import DataSession, Source
 from tui.screens.place import Place
 from tui.threads import hand_over
-from tui.widgets.data_lines import error_lines, head_lines, pass_line
+from tui.widgets.column_mapping import ColumnMapping
+from tui.widgets.data_lines import copy_line, error_lines, head_lines, pass_line
 from tui.widgets.data_views import DataViews
 from tui.widgets.line_input import LineInput
 from tui.widgets.line_table import LineTable
@@ -39,7 +40,7 @@ WELCOME = [
 
 
 class DataScreen(Place):
-    """The source on top, what it holds below: four views of it, details beside them."""
+    """The source on top, what it holds below: five views of it, details beside them."""
 
     PLACE = "data"
     AUTO_FOCUS = ""  # Textual's choice may be a line that is not displayed
@@ -55,7 +56,9 @@ class DataScreen(Place):
         Binding("m", "model", "Model", tooltip="Whose tokenizer counts"),
         Binding("left_square_bracket", "length(-1)", "Shorter cut", key_display="[", show=False),
         Binding("right_square_bracket", "length(1)", "Longer cut", key_display="]", show=False),
-        Binding("x", "give_up", "Give up the pass", show=False),
+        Binding("w", "write", "Clean copy", tooltip="Save a cleaned copy of the rows"),
+        Binding("r", "again", "Read again", show=False, tooltip="Read the source again"),
+        Binding("x", "give_up", "Stop the pass", show=False, tooltip="Stop checking; keep it all"),
         Binding("escape", "back", "Back", show=False),
     ]
 
@@ -80,6 +83,8 @@ class DataScreen(Place):
         super().__init__()
         self._session = DataSession(on_progress=self._tell_progress, on_report=self._tell_report)
         self._error: UserError | None = None
+        self._outcome: list[Content] = []
+        """What came of writing a copy, or that it is being written."""
 
     def _tell_progress(self, progress: Progress) -> None:
         """On the client's thread."""
@@ -129,7 +134,7 @@ class DataScreen(Place):
         source = Source(name, dict(mapping or {}), self.model, self.deck.max_length)
         self.query_one(PathInput).value = name
         self.deck.source, self.deck.report = name, None
-        self._error = None
+        self._error, self._outcome = None, []
         self._session.source = source
         self.query_one(DataViews).start(source)
         self._show()
@@ -207,9 +212,10 @@ class DataScreen(Place):
     def _show_head(self) -> None:
         source = self._session.source
         self.query_one("#head", LiveLines).show(self._head(source))
-        running = source is not None and source.opened is not None and not source.progress.ended
-        lines = [pass_line(source.progress, self.size.width - 2)] if running and source else []
-        self.query_one("#pass", LiveLines).show(lines)
+        width = self.size.width - 2
+        busy = source is not None and source.opened is not None and source.progress.stage != "done"
+        lines = [pass_line(source.progress, width)] if busy and source else []
+        self.query_one("#pass", LiveLines).show([*lines, *self._outcome])
 
     def _head(self, source: Source | None) -> list[Content]:
         if self._error is not None:
@@ -222,7 +228,7 @@ class DataScreen(Place):
     # Doing
 
     def why_not(self, action: str) -> str | None:
-        needs = ("plan", "view", "tokens", "find", "length", "give_up")
+        needs = ("plan", "view", "tokens", "find", "length", "give_up", "again", "write")
         source = self._session.source
         if action in needs and (source is None or source.opened is None):
             return NO_SOURCE
@@ -230,6 +236,8 @@ class DataScreen(Place):
             return source.report.error
         if action == "give_up" and source is not None and source.progress.ended:
             return "The pass has ended."
+        if action == "write" and self._writing:
+            return "A copy is being written."
         return None
 
     def action_plan(self) -> None:
@@ -256,9 +264,17 @@ class DataScreen(Place):
     def action_give_up(self) -> None:
         self._session.client.cancel()
 
+    def action_again(self) -> None:
+        self._open_again()
+
     def action_back(self) -> None:
-        inside = self._session.source is not None and self.query_one(DataViews).back()
-        if not inside:
+        """Out of what one went into last; at the top it stops the pass, and then leaves."""
+        source = self._session.source
+        if source is not None and self.query_one(DataViews).back():
+            return
+        if source is not None and source.opened is not None and not source.progress.ended:
+            self.action_give_up()
+        else:
             self.app.switch_mode("home")
 
     def action_length(self, step: int) -> None:
@@ -291,6 +307,37 @@ class DataScreen(Place):
             self._open_again()
             self._show()
 
+    # A cleaned copy
+
+    @property
+    def _writing(self) -> bool:
+        return any(worker.group == "write" and worker.is_running for worker in self.workers)
+
+    def action_write(self) -> None:
+        from tui.screens.save_copy import SaveCopyScreen, suggested_copy
+
+        source = self._session.source
+        if source is not None:
+            self.app.push_screen(SaveCopyScreen(suggested_copy(source.name)), self._write)
+
+    def _write(self, path: Path | None) -> None:
+        if path is not None:
+            self._tell_outcome([Content.styled("Writing the cleaned copy …", "$text-muted")])
+            self._write_copy(path)
+
+    @work(thread=True, exclusive=True, group="write")
+    def _write_copy(self, path: Path) -> None:
+        try:
+            copy = self._session.client.write_clean(path)
+        except UserError as error:
+            hand_over(self, self._tell_outcome, error_lines(error, self.size.width - 2))
+        else:
+            hand_over(self, self._tell_outcome, [copy_line(copy)])
+
+    def _tell_outcome(self, lines: list[Content]) -> None:
+        self._outcome = lines
+        self._show()
+
     # The source line
 
     @on(Input.Submitted, "#path")
@@ -316,8 +363,8 @@ class DataScreen(Place):
     def _picked(self) -> None:
         self._take(self.query_one(StartsTable).chosen)
 
-    @on(DataViews.Mapped)
-    def _mapped(self, event: DataViews.Mapped) -> None:
+    @on(ColumnMapping.Confirmed)
+    def _mapped(self, event: ColumnMapping.Confirmed) -> None:
         source = self._session.source
         if source is not None:
             self.open_source(source.name, event.mapping)

@@ -1,16 +1,16 @@
-"""What the Data screen says about a source: its head, its pass, its problems, its lengths."""
+"""What the Data screen says about a source: its head, its pass, its problems, the advice."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from core.data.report import Problem, Report, Severity, TokenStatistics
-from core.data.rows import Opened, Progress
+from core.data.advice import advise
+from core.data.report import Problem, Report, Severity
+from core.data.rows import CleanCopy, Opened, Progress
 from core.errors import UserError
 from core.text import printable
 from core.units import bytes_text, count_text, duration_text, parameters_text
@@ -21,6 +21,7 @@ from tui.widgets.phrases import spread
 if TYPE_CHECKING:
     from tui.data_session import Source
 
+NO_PROBLEMS = Content.styled("No problems have been found.", "$text-muted")
 PROBLEM_COLUMNS = (
     Column("Severity", 9),
     Column("Problem", 23),
@@ -44,10 +45,10 @@ def head_lines(source: Source, note: str, width: int) -> list[Content]:
     cut = f"cut at {count_text(source.max_length)}"
     room = width - left.cell_length - 2
     whose = next((text for text in (f"{name}, {cut}", name, cut) if len(text) <= room), "")
-    return [
-        spread(left, Content.styled(whose, "$text-muted"), width),
-        _token_line(source.report, note),
-    ]
+    first = spread(left, Content.styled(whose, "$text-muted"), width)
+    if source.report is not None and source.report.error:
+        return [first, *error_lines(UserError(source.report.error), width)]
+    return [first, _token_line(source.report, note)]
 
 
 def _rows_line(opened: Opened, progress: Progress, report: Report | None) -> Content:
@@ -85,17 +86,37 @@ def _tokens(count: int) -> str:
 
 
 def pass_line(progress: Progress, width: int) -> Content:
-    """How far the pass is, how fast, and how long it still takes."""
+    """How far the pass is, how fast, and how long it still takes; or where it was stopped."""
+    if progress.stage == "cancelled":
+        return _stopped_line(progress)
     share = progress.bytes / progress.total_bytes if progress.total_bytes else None
     words = {"opening": "opening", "checking": "checking", "tokens": "counting tokens"}
-    text = f"{words.get(progress.stage, progress.stage):<15} {count_text(progress.rows)} rows"
+    text = f"{words.get(progress.stage, progress.stage)}  {count_text(progress.rows)} rows"
     if progress.rate is not None:
         text += f"   {bytes_text(progress.rate)}/s"
     if progress.seconds_left is not None:
         text += f"   {duration_text(progress.seconds_left)} left"
-    end = Content.assemble(("   x", "bold $accent"), (" gives up", "$text-muted"))
+    end = Content.assemble(("   Esc", "bold $accent"), (" stops", "$text-muted"))
     room = max(8, min(40, width - len(text) - end.cell_length - 2))
     return bar(share, room) + Content("  " + text) + end
+
+
+def _stopped_line(progress: Progress) -> Content:
+    share = progress.bytes / progress.total_bytes if progress.total_bytes else 0.0
+    return Content.assemble(
+        ("■ stopped", "bold $warning"),
+        f" after {count_text(progress.rows)} rows ({share:.0%}); rows were not compared   ",
+        ("r", "bold $accent"), (" starts anew", "$text-muted"),
+    )  # fmt: skip
+
+
+def copy_line(copy: CleanCopy) -> Content:
+    """What a cleaned copy holds, what it lacks, and where both are written down."""
+    removed = sum(copy.removed.values())
+    reasons = ", ".join(f"{code} {count_text(rows)}" for code, rows in copy.removed.items())
+    kept = f" {count_text(copy.kept)} rows in {copy.file}"
+    left = f"; {count_text(removed)} left out ({reasons})" if removed else "; none left out"
+    return Content.assemble(("✓", "bold $success"), kept, (left, "$text-muted"))
 
 
 def problem_row(problem: Problem) -> Row:
@@ -127,79 +148,35 @@ def problem_words(problem: Problem) -> Content:
     )
 
 
-def histogram(
-    tokens: TokenStatistics | None, max_length: int, width: int, height: int
-) -> list[Content]:
-    """How long the rows are, as bars; those beyond the cut in another colour, with a word."""
-    if tokens is None or not tokens.histogram:
-        words = "No tokens are counted yet. m chooses whose tokenizer counts."
-        return [Content.styled(words, "$text-muted")]
-    bins = merged_bins(tokens.histogram, max(4, height - 5))
-    most = max(rows for _, rows in bins)
-    digits = max(len(count_text(most)), 4)
-    label = max(max(len(count_text(bound)) for bound, _ in bins) + 2, len("tokens"))
-    room = max(8, width - label - digits - 4 - len("  cut"))
-    lines = [Content.styled(f"{'tokens':>{label}}  {'rows':>{digits}}", "$text-muted")]
-    lines += [
-        _histogram_line(bound, rows, most, label, digits, room, bound > max_length)
-        for bound, rows in bins
-    ]
-    cut, counted = count_text(tokens.truncated_rows), count_text(tokens.counted_rows)
-    length = count_text(max_length)
-    verdict = (
-        f"{cut} of {counted} rows are longer than {length} tokens and lose their end."
-        if tokens.truncated_rows
-        else f"Every row fits in {length} tokens."
-    )
-    keys = [("   [ ]", "bold $accent"), (" move the cut", "$text-muted")]
-    return [*lines, Content(""), Content.assemble(verdict, *keys)]
-
-
-def merged_bins(bins: Sequence[tuple[int, int]], most: int) -> list[tuple[int, int]]:
-    """At most `most` bins: neighbours are put together, the rows stay the same in sum."""
-    step = -(-len(bins) // most)
-    groups = [bins[at : at + step] for at in range(0, len(bins), step)]
-    return [(group[-1][0], sum(rows for _, rows in group)) for group in groups]
-
-
-def _histogram_line(
-    bound: int, rows: int, most: int, label: int, digits: int, room: int, beyond: bool
-) -> Content:
-    length = round(rows / most * room) if most else 0
-    length = max(1, length) if rows else 0
-    style = "$error" if beyond else "$accent"
+def filter_line(problem: str | None, search: str, searching: bool) -> Content:
+    """Which rows are shown, and whether more are being looked for."""
+    what = " and ".join(part for part in (problem or "", f"“{search}”" if search else "") if part)
+    end = "  looking for more …" if searching else ""
     return Content.assemble(
-        (f"{'≤ ' + count_text(bound):>{label}}", "$text-muted"),
-        f"  {count_text(rows):>{digits}}  ",
-        ("━" * length, style),
-        ("  cut" if beyond and rows else "", style),
-    )
+        ("only ", "$text-muted"), (printable(what, single_line=True), "bold"),
+        (f"{end}   ", "$text-muted"), ("Esc", "bold $accent"), (" shows all", "$text-muted"),
+    )  # fmt: skip
 
 
-def column_lines(opened: Opened) -> list[Content]:
-    """The columns and their roles, and what may be typed below them."""
-    roles = {column: role for role, column in opened.mapping.items()}
-    known = opened.format != "unknown"
-    names = [Content(printable(column, single_line=True)) for column in opened.columns]
-    width = max([name.cell_length for name in names] + [len("Column")]) + 2
-    title = "Role" if known else "Role (suggested)"
-    lines = [Content.styled(f"  {'Column':<{width}}{title}", "$text-muted")]
-    for column, name in zip(opened.columns, names, strict=True):
-        role = Content.styled(
-            roles.get(column, "–"), "$accent" if column in roles else "$text-muted"
+def advice_words(report: Report | None) -> Content:
+    """What the literature advises for these data, each with its reason."""
+    if report is None or not report.complete:
+        return Content.styled("Advice comes when every row has been looked at.", "$text-muted")
+    found = advise(report)
+    if not found:
+        return Content.styled("There is nothing to train on yet, so no advice.", "$text-muted")
+    parts = [
+        Content.assemble(
+            ("· ", "$accent"), (advice.text, "bold"), "\n", (advice.why, "$text-muted")
         )
-        lines.append(Content("  ") + name.pad_right(width - name.cell_length) + role)
-    advice = (
-        "Another mapping may be typed here, as role=column …; ⏎ opens the source with it."
-        if known
-        else "Nobody knows these columns. Say which has which role, as role=column …, then ⏎."
-    )
-    return [*lines, Content(""), Content.styled(f"  {advice}", "" if not known else "$text-muted")]
+        for advice in found
+    ]
+    return Content("\n\n").join(parts)
 
 
 def error_lines(error: UserError, width: int) -> list[Content]:
     """What is wrong with a source, and what to do."""
     wrap = partial(textwrap.wrap, width=max(20, width), subsequent_indent="  ")
     message = wrap(f"✗ {printable(error.message, single_line=True)}")
-    remedy = wrap(f"  {printable(error.remedy, single_line=True)}")
+    remedy = wrap(f"  {printable(error.remedy, single_line=True)}") if error.remedy else []
     return [*(Content.styled(line, "$error") for line in message), *map(Content, remedy)]

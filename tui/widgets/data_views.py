@@ -1,17 +1,17 @@
-"""The four looks at a source (rows, problems, lengths, columns) and the pane beside them."""
+"""The five looks at a source (rows, problems, statistics, advice, columns) and the pane beside."""
 
 from __future__ import annotations
 
-import shlex
+import re
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.reactive import var
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
+from core.data.advice import advise
 from core.data.report import Problem
 from core.data.rows import Page
 from core.errors import UserError
@@ -19,10 +19,12 @@ from core.text import printable
 from core.units import count_text
 from tui.data_session import DataSession, Source
 from tui.threads import hand_over
+from tui.widgets.column_mapping import ColumnMapping
 from tui.widgets.data_lines import (
+    NO_PROBLEMS,
     PROBLEM_COLUMNS,
-    column_lines,
-    histogram,
+    advice_words,
+    filter_line,
     problem_row,
     problem_words,
 )
@@ -31,44 +33,40 @@ from tui.widgets.line_table import LineTable
 from tui.widgets.painted import LiveLines
 from tui.widgets.row_pane import Pane, RowPane, readable, tokens
 from tui.widgets.row_table import PAGE, RowTable
+from tui.widgets.statistics import StatisticsView
 
-VIEWS = ("rows", "problems", "lengths", "columns")
+VIEWS = ("rows", "problems", "statistics", "advice", "columns")
+ASK_AGAIN_SECONDS = 0.2
 
 
 class DataViews(Vertical):
     """One view at a time; where there is room, the details of its highlighted line beside it."""
 
     view: var[str] = var("rows")
-    """Which of the four is seen."""
+    """Which of the five is seen."""
     as_tokens: var[bool] = var(False, init=False)
     """Whether the pane shows a row's tokens."""
     opened_line: var[bool] = var(False, init=False)
     """Whether the pane has taken the list's place, where there is room for one only."""
-
-    class Mapped(Message):
-        """The user says which column has which role."""
-
-        def __init__(self, mapping: dict[str, str]) -> None:
-            super().__init__()
-            self.mapping = mapping
 
     def __init__(self, session: DataSession, *, id: str) -> None:
         super().__init__(id=id)
         self._session = session
         self._problem: str | None = None
         self._search = ""
+        self._searching = False
 
     def compose(self) -> ComposeResult:
         yield LiveLines(id="views")
-        yield LineInput("text that a row holds", id="find")
+        yield LineInput("a text that a row holds, or #1234 for the row of that number", id="find")
         with Horizontal(id="middle"):
             with Vertical(id="list"):
                 yield RowTable(id="rows")
                 yield LineTable(PROBLEM_COLUMNS, id="problems")
-                with Pane(id="lengths"):
-                    yield LiveLines(id="histogram")
-                yield LiveLines(id="columns")
-                yield LineInput("prompt=column completion=column", id="mapping")
+                yield StatisticsView(id="statistics")
+                with Pane(id="advice"):
+                    yield Static(id="advice-words", markup=False)
+                yield ColumnMapping(self._session, id="columns")
             yield RowPane(id="pane")
 
     def on_mount(self) -> None:
@@ -95,8 +93,7 @@ class DataViews(Vertical):
             return
         self.query_one(RowTable).reset(len(source.opened.rows))
         self.refresh_report()
-        mapping = " ".join(f"{r}={shlex.quote(c)}" for r, c in source.opened.mapping.items())
-        self.query_one("#mapping", Input).value = mapping
+        self.query_one(ColumnMapping).show(source.opened)
         if source.opened.format == "unknown":
             self.view = "columns"
         self.focus_list()
@@ -115,9 +112,8 @@ class DataViews(Vertical):
         self.query_one("#problems", LineTable).show_rows(rows)
         if report is not None and report.complete and not self.filtered:
             self.query_one(RowTable).renew(report.rows)
-        self._show_lengths()
-        opened = source.opened if source else None
-        self.query_one("#columns", LiveLines).show(column_lines(opened) if opened else [])
+        self._show_statistics()
+        self.query_one("#advice-words", Static).update(advice_words(report))
         self._show_labels()
         if self.view == "problems":
             self._show_pane()
@@ -129,44 +125,43 @@ class DataViews(Vertical):
 
     def _show_labels(self) -> None:
         source = self._session.source
-        found = f"Problems {len(self._problems)}" if source and source.report else "Problems"
-        names = {
-            "rows": f"Rows {count_text(self.query_one(RowTable).count)}",
-            "problems": found,
-            "lengths": "Lengths",
-            "columns": "Columns",
-        }
+        report = source.report if source else None
+        counts = {"rows": count_text(self.query_one(RowTable).count)}
+        if report is not None:
+            counts["problems"] = str(len(self._problems))
+        if report is not None and report.complete:
+            counts["advice"] = str(len(advise(report)))
         here, there = "bold underline $accent", "$text-muted"
         line = Content("   ").join(
-            Content.styled(names[view], here if view == self.view else there) for view in VIEWS
+            Content.styled(
+                f"{view.capitalize()} {counts.get(view, '')}".strip(),
+                here if view == self.view else there,
+            )
+            for view in VIEWS
         )
+        lines = [line]
         if self.filtered:
-            what = printable(self._problem or f"“{self._search}”", single_line=True)
-            line += Content.assemble(f"   only {what}  ", ("Esc", "bold $accent"), " shows all")
-        self.query_one("#views", LiveLines).show([line])
+            lines.append(filter_line(self._problem, self._search, self._searching))
+        self.query_one("#views", LiveLines).show(lines)
 
-    def _show_lengths(self) -> None:
+    def _show_statistics(self) -> None:
         source = self._session.source
-        counted = source.report.tokens if source and source.report else None
         length = source.max_length if source else 0
-        size = self.query_one("#list").size
-        lines = histogram(counted, length, size.width or 76, size.height or 18)
-        self.query_one("#histogram", LiveLines).show(lines)
+        self.query_one(StatisticsView).show(source.report if source else None, length)
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._show_lengths)
+        self.call_after_refresh(self._show_statistics)
 
     # Moving between the views
 
     def watch_view(self, view: str) -> None:
         for name in VIEWS:
             self.query_one(f"#{name}").display = name == view
-        self.query_one("#mapping").display = view == "columns"
         self.opened_line = False
-        self.set_class(view in ("lengths", "columns"), "-no-pane")
+        self.set_class(view not in ("rows", "problems"), "-no-pane")
         self._show_labels()
         self._show_pane()
-        self.call_after_refresh(self._show_lengths)
+        self.call_after_refresh(self._show_statistics)
 
     def turn(self, step: int) -> None:
         """To the next view, or the one before."""
@@ -213,8 +208,20 @@ class DataViews(Vertical):
         hand_over(self, self._receive_page, page, generation)
 
     def _receive_page(self, page: Page, generation: int) -> None:
-        self.query_one(RowTable).receive(page, generation)
+        table = self.query_one(RowTable)
+        if generation != table.generation:
+            return
+        table.receive(page)
+        self._searching = self.filtered and not page.complete
+        if self._searching:
+            self.set_timer(ASK_AGAIN_SECONDS, lambda: self._ask_for_more(generation))
         self._show_labels()
+
+    def _ask_for_more(self, generation: int) -> None:
+        """The search goes on from where it was; what it has found shows meanwhile."""
+        table = self.query_one(RowTable)
+        if generation == table.generation:
+            table.ask_for_more()
 
     @on(LineTable.Highlighted)
     def _highlighted(self, event: LineTable.Highlighted) -> None:
@@ -234,6 +241,7 @@ class DataViews(Vertical):
         if (problem, search) == (self._problem, self._search):
             return
         self._problem, self._search = problem, search
+        self._searching = self.filtered
         source = self._session.source
         table = self.query_one(RowTable)
         table.reset(0 if self.filtered else source.progress.known_rows if source else 0)
@@ -243,21 +251,41 @@ class DataViews(Vertical):
     @on(LineInput.Left)
     def _line_left(self, event: LineInput.Left) -> None:
         """Out of the line: to the rows, that were there before it."""
-        if event.line.id == "find" or self.view == "columns":
+        if event.line.id == "find":
+            event.line.display = False
+            self.focus_list()
+        elif self.view == "columns":
             self.back()
 
     def find(self) -> None:
         """Type a text that the rows to be shown must hold."""
         self.view = "rows"
         entry = self.query_one("#find", Input)
-        entry.display = True
+        entry.value, entry.display = "", True
         entry.focus()
 
     @on(Input.Submitted, "#find")
     def _find(self, event: Input.Submitted) -> None:
         self.query_one("#find").display = False
-        self._filter(self._problem, event.value)
+        number = re.fullmatch(r"#\s*([\d,]+)", event.value.strip())
+        if number:
+            self._filter(None, "")
+            self._go_to(int(number[1].replace(",", "")))
+        else:
+            self._filter(self._problem, event.value)
         self.focus_list()
+
+    @work(thread=True, exclusive=True, group="go")
+    def _go_to(self, number: int) -> None:
+        try:
+            position = self._session.client.position(number)
+        except UserError as error:
+            hand_over(self, self._say, error)
+        else:
+            hand_over(self, self.query_one(RowTable).go_to, position)
+
+    def _say(self, error: UserError) -> None:
+        self.notify(printable(str(error)), markup=False, timeout=4)
 
     # The pane
 
@@ -290,19 +318,3 @@ class DataViews(Vertical):
         row = self.query_one(RowTable).selected
         if row is not None and (row.number, self.as_tokens) == (number, as_tokens):
             self.query_one(RowPane).show(content)
-
-    # Columns
-
-    @on(Input.Submitted, "#mapping")
-    def _map(self, event: Input.Submitted) -> None:
-        try:
-            pairs = [word.partition("=") for word in shlex.split(event.value)]
-        except ValueError:
-            pairs = [("", "", "")]
-        if all(role and column for role, _, column in pairs):
-            self.post_message(self.Mapped({role: column for role, _, column in pairs}))
-        else:
-            self.notify("Write it as role=column, a space between two of them.", markup=False)
-
-
-NO_PROBLEMS = Content.styled("No problems have been found.", "$text-muted")

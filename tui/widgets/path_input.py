@@ -8,9 +8,11 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from core.data.files import KINDS, PACKED
 from tui.widgets.line_input import LineInput
 
-DATA_ENDINGS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".txt")
+DATA_ENDINGS = (*KINDS, *(kind + packed for kind in KINDS for packed in PACKED))
+"""What the names of files that may hold rows end in."""
 SHOWN_CHOICES = 12
 
 

@@ -76,10 +76,17 @@ def tokens(row: RowTokens) -> Content:
     return Content("\n").join(parts)
 
 
+LEGEND: dict[SpanKind, str] = {
+    "trained": "trained",
+    "context": "context: read only",
+    "special": "special: read only",
+    "truncated": "truncated: never seen",
+}
+
+
 def legend() -> Content:
     """What the styles mean, each in its own style."""
-    words = [Content.styled(f" {kind} ", style) for kind, style in KIND_STYLES.items()]
-    return Content(" ").join(words)
+    return Content("   ").join(Content.styled(LEGEND[kind], KIND_STYLES[kind]) for kind in LEGEND)
 
 
 def counts(sequence: TokenSequence) -> Content:
@@ -87,19 +94,28 @@ def counts(sequence: TokenSequence) -> Content:
     share = f" ({100 * sequence.trained / sequence.total:.0f} %)" if sequence.total else ""
     text = f"{count_text(sequence.total)} tokens, {count_text(sequence.trained)} trained{share}"
     cut = f", {count_text(sequence.cut)} cut off" if sequence.cut else ""
+    last = next((span.text for span in reversed(sequence.spans) if span.kind == "trained"), "")
+    last = last.strip() or repr(last)
     if sequence.stop:
-        stop = Content.styled("✓ learns to stop", "$success")
+        stop = Content.styled(f"✓ learns to stop with {last}", "$success")
+    elif sequence.trained:
+        words = f"✗ does not learn to stop: {last} is the last trained token"
+        stop = Content.styled(words, "$warning")
     else:
-        stop = Content.styled("✗ does not learn to stop", "$warning")
-    return Content.assemble((text + cut + "  ", "$text-muted"), stop)
+        stop = Content.styled("✗ no token is trained", "$warning")
+    return Content.assemble((text + cut + "\n", "$text-muted"), stop)
 
 
 def spans(tokens: tuple[Span, ...]) -> Content:
     """The tokens in the style of their kind; every other one on a lighter ground."""
+    shown = tokens[:MOST_TOKENS]
     parts = [
         (_shown(span.text), f"{KIND_STYLES[span.kind]}{' on $panel' if index % 2 else ''}".strip())
-        for index, span in enumerate(tokens[:MOST_TOKENS])
+        for index, span in enumerate(shown)
     ]
+    cut = next((at for at, span in enumerate(shown) if span.kind == "truncated"), None)
+    if cut is not None:
+        parts.insert(cut, ("\n✂ cut here: what follows is never seen\n", "bold $error"))
     if len(tokens) > MOST_TOKENS:
         parts.append((f"\n… {count_text(len(tokens) - MOST_TOKENS)} more tokens", "$text-muted"))
     return Content.assemble(*parts)

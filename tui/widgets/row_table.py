@@ -12,10 +12,10 @@ PAGE = 100
 MOST_PAGES = 40
 
 
-def columns(rows: int) -> tuple[Column, ...]:
-    """The columns, the first as wide as the number of the last row."""
+def columns(highest: int) -> tuple[Column, ...]:
+    """The columns, the first as wide as the highest number of a row."""
     return (
-        Column("Row", max(3, len(f"{rows:,}")), right=True),
+        Column("Row", max(3, len(f"{highest:,}")), right=True),
         Column("", 1),
         Column("Turns", 5, right=True, needs=70),
         Column("Prompt", 16, grow=1),
@@ -38,26 +38,29 @@ class RowTable(LineTable):
         self._pages: dict[int, tuple[RowPreview, ...]] = {}
         self._asked: set[int] = set()
         self._stale: set[int] = set()
-        self._generation = 0
+        self._highest = 0
+        self.generation = 0
+        """Counts up when what is shown changes as a whole; rows of an older one are not taken."""
 
     def reset(self, total: int = 0) -> None:
         """Forget all rows: another source, or another filter."""
-        self._generation += 1
+        self.generation += 1
         for known in (self._pages, self._asked, self._stale):
             known.clear()
         self._show_rows(total)
 
     def renew(self, total: int) -> None:
         """All rows are known now, with their problems: show the old until the new are here."""
-        self._generation += 1
+        self.generation += 1
         self._asked.clear()
         self._stale = set(self._pages)
         self._show_rows(total)
 
     def ask(self, start: int) -> None:
         """Ask for a page, which also tells how many rows there are."""
-        self._asked.add(start // PAGE)
-        self.post_message(self.PageNeeded(start, self._generation))
+        number = start // PAGE
+        self._asked.add(number)
+        self.post_message(self.PageNeeded(number * PAGE, self.generation))
 
     def grow(self, total: int) -> None:
         """More rows are known by now; the last page may have been a part."""
@@ -69,14 +72,25 @@ class RowTable(LineTable):
             self._asked.discard(last)
         self._show_rows(total)
 
-    def receive(self, page: Page, generation: int) -> None:
+    def ask_for_more(self) -> None:
+        """Ask for the last page again: more rows match by now."""
+        self.ask(self.count)
+
+    def go_to(self, index: int) -> None:
+        """Highlight a row, in the middle of the view if it was not in view."""
+        if index not in self.in_view:
+            self.scroll_to(y=max(0, index - self.page_height // 2), animate=False, immediate=True)
+        self.cursor = index
+
+    def receive(self, page: Page) -> None:
         """Take the rows that `PageNeeded` asked for."""
-        if generation != self._generation:
-            return
-        number = page.start // PAGE
+        number, before = page.start // PAGE, self.selected
         self._pages[number] = page.rows
         self._asked.discard(number)
         self._stale.discard(number)
+        if page.rows:
+            self._highest = max(self._highest, page.rows[-1].number)
+            self.columns = columns(max(page.total, self._highest))
         while len(self._pages) > MOST_PAGES:
             here = self.cursor // PAGE
             self._pages.pop(max(self._pages, key=lambda other: abs(other - here)))
@@ -84,11 +98,11 @@ class RowTable(LineTable):
             self._show_rows(page.total)
         else:
             self.refresh_rows(range(page.start, page.start + len(page.rows)))
-        if page.start <= self.cursor < page.start + PAGE:
+        if self.selected != before:
             self.post_message(self.Highlighted(self, self.cursor))
 
     def _show_rows(self, total: int) -> None:
-        self.columns = columns(total)
+        self.columns = columns(max(total, self._highest))
         self.show_source(total, self._known)
 
     @property
@@ -103,7 +117,7 @@ class RowTable(LineTable):
     def _known(self, index: int) -> Row | None:
         preview, number = self._preview(index), index // PAGE
         if (preview is None or number in self._stale) and number not in self._asked:
-            self.ask(number * PAGE)
+            self.ask(index)
         if preview is None:
             return None
         mark = Content.styled("!", "$warning") if preview.problems else Content("")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -146,6 +148,56 @@ def test_opening_a_large_file_is_quick_and_can_be_cancelled(
     assert client.report is not None
     assert not client.report.complete
     assert client.row(3).number == 3
+
+
+def test_a_mapping_is_tried_without_changing_anything(client: DataClient, tmp_path: Path) -> None:
+    lines = [json.dumps({"ticket": f"t{n}", "reply": f"r{n}"}) for n in range(9)]
+    opened = client.open([write(tmp_path / "odd.jsonl", [*lines, '{"ticket": "alone"}'])])
+    assert opened.format == "unknown"
+    trial = client.try_mapping({"prompt": "ticket", "completion": "reply"})
+    assert (trial.format, trial.tried, trial.usable) == ("prompt-completion", 10, 9)
+    assert [(row.prompt, row.answer) for row in trial.rows[:2]] == [("t0", "r0"), ("t1", "r1")]
+    assert client.rows(0, 1).rows[0].format == "unknown"
+    with pytest.raises(UserError, match="no column “gone”"):
+        client.try_mapping({"text": "gone"})
+    with pytest.raises(UserError, match="not a role"):
+        client.try_mapping({"nonsense": "ticket"})
+
+
+def test_a_row_is_found_by_its_number(
+    client: DataClient, listener: Listener, tmp_path: Path
+) -> None:
+    client.open([mixed(tmp_path)])
+    assert listener.ended.wait(20)
+    assert [client.position(number) for number in (1, 3, 4, 5)] == [0, 2, 2, 3]
+    with pytest.raises(UserError, match="no row 6"):
+        client.position(6)
+
+
+def test_a_clean_copy_is_written_by_the_helper(
+    client: DataClient, listener: Listener, tmp_path: Path
+) -> None:
+    client.open([mixed(tmp_path)])
+    copy = client.write_clean(tmp_path / "clean.jsonl")
+    assert (copy.kept, copy.removed) == (
+        1,
+        {"invalid-json": 1, "control-characters": 1, "duplicate": 1},
+    )
+    assert Path(copy.file).read_text(encoding="utf-8").count("\n") == 1
+    assert len(Path(copy.list).read_text(encoding="utf-8").splitlines()) == 3
+    with pytest.raises(UserError, match="exists already"):
+        client.write_clean(tmp_path / "clean.jsonl")
+
+
+def test_a_helper_that_dies_is_told(client: DataClient, listener: Listener, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [row(f"q{n}" * 50, f"a{n}") for n in range(60_000)])
+    client.open([path])
+    assert client._child is not None
+    os.kill(client._child.pid, signal.SIGKILL)
+    assert listener.ended.wait(10)
+    assert client.progress.stage == "cancelled"
+    assert client.report is not None
+    assert client.report.error
 
 
 def test_errors_are_sentences(client: DataClient, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from core.hardware.machine import Gpu, Machine
 from core.models.catalogue import load_catalogue
 from core.planning.candidates import Candidate, Plan
 from core.planning.defaults import defaults
+from core.planning.gpus import gpu_named, known_gpus
 from core.planning.planner import plan, retune
 from core.planning.recipes import eval_fraction, recipe_for
-from core.planning.speed import gpu_named, known_gpus
 from core.recipe import parse_recipe
 from core.units import GIB
 

@@ -43,6 +43,7 @@ def make_recipe(tiny_model: Path, rows_file: Path) -> Callable[..., Recipe]:
             "eval_steps": 5,
             "save_steps": 3,
             "warmup": 0.0,
+            "early_stopping": False,
         }
         tree = {
             "model": str(tiny_model),

@@ -86,3 +86,10 @@ def test_the_last_are_kept(run: RunDirectory) -> None:
         "checkpoint-4",
         "checkpoint-5",
     ]
+
+
+def test_the_best_is_kept_beside_the_last(run: RunDirectory) -> None:
+    for step in range(1, 6):
+        save(run, step)
+        prune(run, 1, best_step=2)
+    assert {path.name for path in run.checkpoints.iterdir()} == {"checkpoint-2", "checkpoint-5"}

@@ -53,7 +53,7 @@ def test_killed_ten_times(
 ) -> None:
     options = {
         "method": {"rank": 4, "dropout": 0.1},
-        "training": {"epochs": 5, "save_steps": 1, "eval_steps": 7},
+        "training": {"epochs": 5, "save_steps": 1, "eval_steps": 7, "early_stopping": True},
     }
     undisturbed, run = new_run(**options), new_run(**options)
     reference = start(processes, undisturbed)

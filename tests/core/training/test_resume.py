@@ -131,6 +131,40 @@ def test_resumed_on_the_rows_it_began_with(new_run: NewRun, train_here: TrainHer
     assert [step for step, _ in curve(run)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (("rank: 4", "rank: 8"), "method.rank: 4 → 8"),
+        (("all-linear", "attention"), "method.target_modules: all-linear → attention"),
+        (("seed: 42", "seed: 43"), "training.seed: 42 → 43"),
+    ],
+)
+def test_a_checkpoint_of_another_recipe_is_refused(
+    stopped: RunDirectory, train_here: TrainHere, change: tuple[str, str], difference: str
+) -> None:
+    recipe = stopped.recipe.read_text()
+    stopped.recipe.write_text(recipe.replace(*change))
+    try:
+        assert train_here(stopped) == 1
+    finally:
+        stopped.recipe.write_text(recipe)
+    error = [event for event in EventReader(stopped.events).read() if event["kind"] == "error"]
+    assert difference in error[-1]["message"]
+    assert "checkpoint-1" in error[-1]["message"]
+    assert not stopped.adapter.exists()
+
+
+@pytest.fixture
+def stopped(
+    finished: dict[str, RunDirectory], new_run: NewRun, train_here: TrainHere
+) -> RunDirectory:
+    if "stopped" not in finished:
+        run = finished["stopped"] = new_run(**OPTIONS)
+        (run.control / "stop").touch()
+        assert train_here(run) == 0
+    return finished["stopped"]
+
+
 def test_micro_batches_do_not_change_the_order(new_run: NewRun, train_here: TrainHere) -> None:
     whole = new_run(training={"micro_batch": 8, "gradient_accumulation": 1, "max_steps": 6})
     halved = new_run(training={"micro_batch": 2, "gradient_accumulation": 4, "max_steps": 6})

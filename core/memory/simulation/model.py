@@ -1,0 +1,127 @@
+"""The model that is trained, on the meta device: built, quantised and adapted as the trainer
+does it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from core.memory.setup import Setup
+from core.models.as_config import config_arguments
+
+NF4_BLOCK, ABSMAX_BLOCK = 64, 256
+
+
+def build(setup: Setup) -> Any:
+    """The model in training mode, with its trainable parameters marked."""
+    from core.recipe import MethodSection
+    from core.training.loading import with_adapter
+
+    method = MethodSection.model_validate(
+        {
+            "name": setup.method,
+            "rank": setup.rank,
+            "alpha": 2 * setup.rank,
+            "dropout": setup.dropout,
+            "target_modules": list(setup.targets)
+            if isinstance(setup.targets, tuple)
+            else setup.targets,
+        }
+    )
+    with torch.device("meta"):
+        model = _base(setup)
+        if setup.method == "qlora":
+            quantise(model)
+        adapted = with_adapter(model, method)
+    if getattr(model, "is_loaded_in_4bit", False):
+        _cast_adapters(adapted)
+    if setup.gradient_checkpointing:
+        adapted.gradient_checkpointing_enable()
+        if setup.method != "full":
+            adapted.enable_input_require_grads()
+    return adapted.train()
+
+
+def _base(setup: Setup) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(setup.shape.model_type, **config_arguments(setup.shape))
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.config.use_cache = False
+    return model
+
+
+def quantise(model: Any) -> None:
+    """Every linear of the decoder in NF4 with double quantisation; the head stays."""
+    head = model.get_output_embeddings()
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Linear and child is not head:
+                setattr(module, name, _packed(child))
+    model.is_loaded_in_4bit = True
+
+
+def _packed(linear: nn.Linear) -> nn.Module:
+    from bitsandbytes.functional import QuantState
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    made: nn.Module = Linear4bit(
+        linear.in_features,
+        linear.out_features,
+        bias=linear.bias is not None,
+        compute_dtype=torch.bfloat16,
+        quant_type="nf4",
+    )
+    made.bias = linear.bias
+    count = linear.weight.numel()
+    blocks = -(-count // NF4_BLOCK)
+    absmax = torch.empty(blocks, dtype=torch.uint8)
+    inner = QuantState(
+        absmax=torch.empty(-(-blocks // ABSMAX_BLOCK)),
+        blocksize=ABSMAX_BLOCK,
+        code=torch.empty(256),
+        dtype=torch.float32,
+    )
+    state = QuantState(
+        absmax=absmax,
+        shape=linear.weight.shape,
+        dtype=torch.bfloat16,
+        blocksize=NF4_BLOCK,
+        code=torch.empty(16),
+        quant_type="nf4",
+        offset=torch.empty(()),
+        state2=inner,
+    )
+    made.weight = Params4bit(
+        torch.empty((count + 1) // 2, 1, dtype=torch.uint8),
+        requires_grad=False,
+        quant_state=state,
+        blocksize=NF4_BLOCK,
+        quant_type="nf4",
+        bnb_quantized=True,
+    )
+    made.quant_state = state
+    return made
+
+
+def _cast_adapters(model: nn.Module) -> None:
+    """TRL trains the adapters of a quantised base in bf16, but for DoRA's magnitudes."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and "lora_magnitude_vector" not in name:
+            parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def tensors(model: nn.Module) -> list[tuple[torch.Tensor, bool]]:
+    """Every tensor that the model holds, with whether it is trained; packed weights with their
+    scales."""
+    found: list[tuple[torch.Tensor, bool]] = []
+    for parameter in model.parameters():
+        found.append((parameter, parameter.requires_grad))
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:
+            inner = state.state2
+            scales = (state.absmax, state.code, state.offset, inner.absmax, inner.code)
+            found += [(each, False) for each in scales]
+    return found + [(buffer, False) for buffer in model.buffers()]

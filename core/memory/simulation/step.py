@@ -1,0 +1,186 @@
+"""One training step on the meta device, as the worker makes it, and its log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
+from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE, add_fused_lm_head
+
+from core.memory.setup import Setup
+from core.memory.simulation.allocator import Event
+from core.memory.simulation.kernels import Answers, as_on_cuda, composites
+from core.memory.simulation.model import build, tensors
+from core.memory.simulation.recorder import Recorder
+from core.training.loss import labelled_loss_sum
+from core.training.trainer import FUSED_FROM_LOGITS
+
+SMALLEST_8BIT = 4096  # elements; bitsandbytes keeps smaller tensors' states in float32
+SMALLEST_PAGED = 100_000
+STATE_BLOCK = 256
+CUBLAS_WORKSPACE = 8_519_680  # torch's default; one for each of the two threads that compute
+WHOLE_LOGITS_BYTES = 14
+
+
+@dataclass(slots=True)
+class Log:
+    """What a training allocates: the model, the optimiser's states, and one step, which is
+    balanced. `purposes` says what each key is for."""
+
+    held: list[Event] = field(default_factory=list)
+    states: list[Event] = field(default_factory=list)
+    step: list[Event] = field(default_factory=list)
+    purposes: dict[int, str] = field(default_factory=dict)
+
+
+class Step:
+    """One model under a recorder."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._model = build(setup)
+        self._base = without_adapter(self._model)
+        add_fused_lm_head(self._base, outputs=("log_probs", "entropy", "is_top1"))
+        self._answers = Answers()
+        self._recorder = Recorder(self._answers.replacements(), composites())
+        self._vocabulary: int = self._model.config.get_text_config().vocab_size
+
+    def record(self) -> Log:
+        """Hold what is there, then step: forward, backward, clipping."""
+        log, recorder = Log(), self._recorder
+        for tensor, purpose in sorted(self._held(), key=lambda pair: pair[1] != "weights"):
+            recorder.hold(tensor, purpose)
+        log.held = self._taken()
+        states = optimizer_states(self._model, self._setup.optimizer)
+        for state in states:
+            recorder.hold(state, "optimizer")
+        log.states = self._taken()
+        with as_on_cuda(), recorder:
+            for labelled in self._label_counts():
+                self._answers.labelled = labelled
+                self._micro_batches()
+        self._model.zero_grad(set_to_none=True)
+        log.step, log.purposes = self._taken(), recorder.phases
+        _balance(log.step)
+        return log
+
+    def _held(self) -> list[tuple[Tensor, str]]:
+        trains_adapter = self._setup.method != "full"
+        workspaces = [torch.empty(CUBLAS_WORKSPACE, dtype=torch.uint8, device="meta")] * 2
+        self._workspaces = [each.clone() for each in workspaces]
+        return [
+            (tensor, "adapter" if trained and trains_adapter else "weights")
+            for tensor, trained in tensors(self._model)
+        ] + [(each, "workspace") for each in self._workspaces]
+
+    def _taken(self) -> list[Event]:
+        events, self._recorder.events = self._recorder.events, []
+        return events
+
+    def _label_counts(self) -> list[int | None]:
+        """All tokens; and as many as have whole logits, where that takes more memory."""
+        tokens = self._setup.micro_batch * (self._setup.seq_length - 1)
+        tile = 2 * min(tokens, TOKEN_CHUNK_SIZE) * _CHUNKED_LOGPROB_CHUNK_SIZE
+        few = FUSED_FROM_LOGITS // self._vocabulary
+        whole = WHOLE_LOGITS_BYTES * few * self._vocabulary
+        return [None, few] if 0 < few < tokens and whole > tile else [None]
+
+    def _micro_batches(self) -> None:
+        for _ in range(2 if self._setup.accumulates else 1):
+            self._forward_and_backward()
+        for parameter in self._model.parameters():
+            if parameter.grad is not None:
+                self._recorder.rename(parameter.grad, "gradients")
+        trained = [p for p in self._model.parameters() if p.requires_grad]
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        self._model.zero_grad(set_to_none=True)
+
+    def _forward_and_backward(self) -> None:
+        recorder = self._recorder
+        recorder.phase = "activations"
+        shape = (self._setup.micro_batch, self._setup.seq_length)
+        ids = torch.empty(*shape, dtype=torch.int64, device="meta")
+        labels = torch.empty_like(ids)
+        with self._loss_told_apart():
+            loss = self._loss(ids, labels)
+            recorder.phase = "loss"
+            loss.backward()
+        recorder.phase = "activations"
+
+    @contextmanager
+    def _loss_told_apart(self) -> Iterator[None]:
+        """From the last layer's output to its gradient is the loss."""
+        recorder = self._recorder
+
+        def enter(module: nn.Module, inputs: Any, output: Any) -> None:
+            recorder.phase = "loss"
+            output.last_hidden_state.register_hook(leave)
+
+        def leave(gradient: Tensor) -> None:
+            recorder.phase = "workspace"
+
+        handle = self._base.base_model.register_forward_hook(enter)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _loss(self, ids: Tensor, labels: Tensor) -> Tensor:
+        """The trainer's choice: whole logits where they are few, else TRL's fused head."""
+        rows, length = ids.shape
+        labelled = self._answers.labelled or rows * (length - 1)
+        if labelled * self._vocabulary <= FUSED_FROM_LOGITS:
+            return labelled_loss_sum(self._model, ids, labels) / ids.numel()
+        found = self._model(input_ids=ids, labels=labels, fused_lm_head=True)
+        total: Tensor = -found.log_probs.sum()
+        return total / labels.numel()
+
+
+def _balance(events: list[Event]) -> None:
+    """What the step leaves behind (caches of a layer) goes, so that the step can be repeated."""
+    left: dict[int, None] = {}
+    for key, size in events:
+        if size < 0:
+            left.pop(key, None)
+        else:
+            left[key] = None
+    events += [(key, -1) for key in left]
+
+
+def without_adapter(model: Any) -> Any:
+    """The transformers model in a peft model, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def optimizer_states(model: nn.Module, optimizer: str) -> list[Tensor]:
+    """The optimiser's states, as torch and bitsandbytes make them at the first update."""
+    found: list[Tensor] = []
+    embedded = _embeddings(model)
+    for parameter in model.parameters():
+        if not parameter.requires_grad or optimizer == "sgd":
+            continue
+        if optimizer == "adamw":
+            found += [torch.empty_like(parameter), torch.empty_like(parameter)]
+            found.append(torch.empty((), device="meta"))  # the fused kernel's step counter
+        elif parameter.numel() < SMALLEST_8BIT or id(parameter) in embedded:
+            found += [torch.empty_like(parameter, dtype=torch.float32) for _ in range(2)]
+        elif optimizer == "adamw-8bit" or parameter.numel() < SMALLEST_PAGED:
+            found += _eight_bit_states(parameter)
+    return found
+
+
+def _embeddings(model: nn.Module) -> set[int]:
+    """transformers keeps the states of embeddings in 32 bits."""
+    modules = (m for m in model.modules() if isinstance(m, nn.Embedding))
+    return {id(parameter) for module in modules for parameter in module.parameters()}
+
+
+def _eight_bit_states(parameter: Tensor) -> list[Tensor]:
+    blocks = -(-parameter.numel() // STATE_BLOCK)
+    states = [torch.empty_like(parameter, dtype=torch.uint8) for _ in range(2)]
+    return states + [torch.empty(blocks, device="meta") for _ in range(2)]

@@ -1,0 +1,133 @@
+"""The same command on the next machine goes on with the same run, or says why it cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import UserError
+from core.recipe import Recipe, load_recipe, parse_recipe
+from core.runs.auto_resume import start_or_resume
+from core.runs.directory import RunDirectory
+from core.runs.identity import (
+    SOURCES,
+    check_same,
+    checkpoint_identity,
+    differences,
+    identity,
+    source_digests,
+)
+from core.runs.lock import is_locked
+from core.runs.state import RunState, current_state
+from core.runs.supervisor import launch, stop
+from tests.core.runs.conftest import wait_for
+
+Stages = Callable[..., None]
+
+
+def training(state: RunState) -> bool:
+    return state.stage == "training"
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "one"}\n')
+    return path
+
+
+def asked(rows: Path, **sections: Any) -> Recipe:
+    return parse_recipe({"name": "night", "model": "m", "data": str(rows), **sections}, "test")
+
+
+def stopped_run(recipe: Recipe) -> RunDirectory:
+    run = launch(recipe)
+    wait_for(run, training)
+    stop(run, now=True)
+    return run
+
+
+def test_started_then_watched_then_resumed(stages: Stages, home: Path, rows: Path) -> None:
+    stages("sleeps")
+    run = start_or_resume(asked(rows))
+    wait_for(run, training)
+    assert start_or_resume(asked(rows)).id == run.id
+    other = start_or_resume(asked(rows, name="other"))
+    assert other.id != run.id
+    stop(run, now=True)
+    assert start_or_resume(asked(rows)).id == run.id
+    assert is_locked(run.lock)
+
+
+def test_a_finished_run_is_not_begun_again(stages: Stages, home: Path, rows: Path) -> None:
+    stages("passes")
+    run = start_or_resume(asked(rows))
+    wait_for(run, lambda state: not state.alive)
+    assert start_or_resume(asked(rows)).id == run.id
+    assert current_state(run).phase == "finished"
+
+
+@pytest.mark.parametrize(
+    ("sections", "difference"),
+    [
+        ({"method": {"rank": 8}}, "method.rank: 16 → 8"),
+        ({"method": {"target_modules": "attention"}}, "target_modules: all-linear → attention"),
+        ({"model": "other"}, "model.id: m → other"),
+        ({"training": {"learning_rate": 1e-3}}, "training.learning_rate: 0.0002 → 0.001"),
+        ({"training": {"micro_batch": 8}}, "training.effective_batch: 16 → 32"),
+    ],
+)
+def test_a_changed_recipe_is_refused_with_the_difference(
+    stages: Stages, home: Path, rows: Path, sections: dict[str, Any], difference: str
+) -> None:
+    stages("sleeps")
+    run = stopped_run(asked(rows))
+    with pytest.raises(UserError, match="the recipe has changed") as caught:
+        start_or_resume(asked(rows, **sections))
+    assert difference in caught.value.message
+    assert run.id in caught.value.message
+    assert not is_locked(run.lock)
+
+
+def test_changed_data_is_refused(stages: Stages, home: Path, rows: Path) -> None:
+    stages("sleeps")
+    run = stopped_run(asked(rows))
+    run.data.mkdir()
+    (run.data / SOURCES).write_text(json.dumps(source_digests([str(rows)])))
+    rows.write_text('{"text": "two"}\n')
+    with pytest.raises(UserError, match=r"other data: .*rows\.jsonl has changed"):
+        start_or_resume(asked(rows))
+    rows.unlink()
+    assert start_or_resume(asked(rows)).id == run.id
+
+
+def test_what_may_change_takes_effect(stages: Stages, home: Path, rows: Path) -> None:
+    """But not the micro-batch: the run may have found out that a larger one does not fit."""
+    stages("sleeps")
+    run = stopped_run(asked(rows, training={"micro_batch": 1, "gradient_accumulation": 16}))
+    start_or_resume(asked(rows, training={"keep_checkpoints": 5}, evaluation={"rows": 7}))
+    now = load_recipe(run.recipe)
+    assert (now.training.keep_checkpoints, now.evaluation.rows) == (5, 7)
+    assert (now.training.micro_batch, now.training.gradient_accumulation) == (1, 16)
+
+
+def test_a_moved_model_is_the_same_model(tmp_path: Path, rows: Path) -> None:
+    places = [tmp_path / name for name in ("here", "there", "different")]
+    for place in places:
+        place.mkdir()
+        (place / "config.json").write_text("{}" if place.name != "different" else "{ }")
+    found = [checkpoint_identity(asked(rows, model=str(place)), place, rows) for place in places]
+    check_same(found[0], found[1], "it")
+    assert differences(found[0], found[2]) == [f"base model: {places[0]} → {places[2]}"]
+    moved = {**found[0], "encoded rows": "?"}
+    assert differences(found[0], moved) == ["encoded rows: not those it began with"]
+
+
+def test_a_key_of_a_later_version_is_no_change(rows: Path) -> None:
+    now = identity(asked(rows))
+    assert differences({}, now) == []
+    assert differences({**now, "method.forgotten": 1}, now) == []

@@ -1,0 +1,162 @@
+"""How long the rows are, what each cut would cost, and where every row of the source went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from textual.app import ComposeResult
+from textual.content import Content
+
+from core.data.report import Report, TokenStatistics
+from core.units import count_text
+from tui.widgets.painted import LiveLines
+from tui.widgets.row_pane import Pane
+
+MOST_BINS = 16
+FIGURES_WIDTH = 40
+BESIDE_FROM = 96
+"""The width from which the figures stand beside the histogram, not below it."""
+
+
+class StatisticsView(Pane):
+    """The histogram and the figures; it scrolls where both do not fit."""
+
+    def compose(self) -> ComposeResult:
+        yield LiveLines(id="figures")
+
+    def show(self, report: Report | None, max_length: int) -> None:
+        """Show what is known by now."""
+        size = self.size
+        lines = statistics_lines(report, max_length, size.width or 76, size.height or 18)
+        self.query_one("#figures", LiveLines).show(lines)
+
+
+def statistics_lines(
+    report: Report | None, max_length: int, width: int, height: int
+) -> list[Content]:
+    """All of it for a width: the figures below the histogram, or beside it."""
+    tokens = report.tokens if report is not None else None
+    ledger = ledger_lines(report) if report is not None else []
+    if width < BESIDE_FROM:
+        bars = histogram(tokens, max_length, width - 1, height)
+        return _stacked([bars, cut_lines(tokens, max_length), ledger])
+    bars = histogram(tokens, max_length, width - FIGURES_WIDTH - 4, height)
+    figures = _stacked([cut_lines(tokens, max_length), ledger])
+    room = width - FIGURES_WIDTH - 1
+    return [
+        left.pad_right(max(0, room - left.cell_length)) + right
+        for left, right in zip_longest(bars, figures, fillvalue=Content(""))
+    ]
+
+
+def _stacked(parts: Sequence[list[Content]]) -> list[Content]:
+    lines: list[Content] = []
+    for part in parts:
+        if part:
+            lines += [Content(""), *part] if lines else part
+    return lines
+
+
+def histogram(
+    tokens: TokenStatistics | None, max_length: int, width: int, height: int
+) -> list[Content]:
+    """How long the rows are, as bars; those beyond the cut in another colour, with a word."""
+    if tokens is None or not tokens.histogram:
+        words = "No tokens are counted yet. m chooses whose tokenizer counts."
+        return [Content.styled(words, "$text-muted")]
+    bins = merged_bins(tokens.histogram, max(4, min(MOST_BINS, height - 4)))
+    most = max(rows for _, rows in bins)
+    digits = max(len(count_text(most)), 4)
+    label = max(max(len(count_text(bound)) for bound, _ in bins) + 2, len("tokens"))
+    room = max(8, width - label - digits - 4 - len("  cut"))
+    lines = [Content.styled(f"{'tokens':>{label}}  {'rows':>{digits}}", "$text-muted")]
+    lines += [
+        _histogram_line(bound, rows, most, label, digits, room, bound > max_length)
+        for bound, rows in bins
+    ]
+    return [*lines, Content(""), *_verdict(tokens, max_length)]
+
+
+def _verdict(tokens: TokenStatistics, max_length: int) -> list[Content]:
+    length = count_text(max_length)
+    cut, counted = tokens.truncated_rows, tokens.counted_rows
+    verdict = f"Every row fits in {length} tokens."
+    if cut:
+        verdict = f"{count_text(cut)} rows are longer than {length} tokens and lose their end."
+    keys = [("   [ ]", "bold $accent"), (" move the cut", "$text-muted")]
+    lines = [Content.assemble(verdict, *keys)]
+    if tokens.margin:
+        sample = (
+            f"From a sample of {count_text(counted)} rows: a share may be off by"
+            f" {100 * tokens.margin:.1f} points, 19 times in 20."
+        )
+        lines.append(Content.styled(sample, "$text-muted"))
+    return lines
+
+
+def merged_bins(bins: Sequence[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+    """At most `most` bins: neighbours are put together, the rows stay the same in sum."""
+    step = -(-len(bins) // most)
+    groups = [bins[at : at + step] for at in range(0, len(bins), step)]
+    return [(group[-1][0], sum(rows for _, rows in group)) for group in groups]
+
+
+def _histogram_line(
+    bound: int, rows: int, most: int, label: int, digits: int, room: int, beyond: bool
+) -> Content:
+    length = round(rows / most * room) if most else 0
+    length = max(1, length) if rows else 0
+    style = "$error" if beyond else "$accent"
+    return Content.assemble(
+        (f"{'≤ ' + count_text(bound):>{label}}", "$text-muted"),
+        f"  {count_text(rows):>{digits}}  ",
+        ("━" * length, style),
+        ("  cut" if beyond and rows else "", style),
+    )
+
+
+def cut_lines(tokens: TokenStatistics | None, max_length: int) -> list[Content]:
+    """How many rows each usual max_length would cut; the smallest that cuts few has the star."""
+    if tokens is None or not tokens.cut_at:
+        return []
+    figures = f"a row: p50 {count_text(tokens.p50)}  p95 {count_text(tokens.p95)}"
+    figures += f"  p99 {count_text(tokens.p99)}  max {count_text(tokens.max)}"
+    lines = [
+        Content.styled(figures, "$text-muted"),
+        Content(""),
+        Content.styled(f"  {'max_length':>10}  {'rows cut':>10}", "$text-muted"),
+    ]
+    return lines + [_cut_line(tokens, *entry, max_length) for entry in _telling(tokens)]
+
+
+def _telling(tokens: TokenStatistics) -> list[tuple[int, int]]:
+    """The lengths up to the first that cuts nothing."""
+    whole = next((at for at, (_, rows) in enumerate(tokens.cut_at) if not rows), None)
+    return list(tokens.cut_at[: None if whole is None else whole + 1])
+
+
+def _cut_line(tokens: TokenStatistics, length: int, rows: int, max_length: int) -> Content:
+    starred = length == tokens.recommended_length
+    words = "recommended" if starred else ""
+    if length == max_length:
+        words = f"{words}, yours" if words else "yours"
+    return Content.assemble(
+        ("★ " if starred else "  ", "$accent"),
+        (f"{count_text(length):>10}  {count_text(rows):>10}", "bold" if starred else ""),
+        (f"  {words}", "$text-muted"),
+    )
+
+
+def ledger_lines(report: Report) -> list[Content]:
+    """Every row counted once: usable, truncated, or dropped and why."""
+    title = "Every row, counted once" if report.complete else "The rows so far, each counted once"
+    lines = [Content.styled(title, "bold $foreground-muted")]
+    for reason, rows in report.ledger.items():
+        dropped = reason not in ("usable", "truncated")
+        words = {"usable": "usable as they are", "truncated": "usable, cut at their end"}
+        text = words.get(reason, f"dropped: {reason}")
+        style = "$error" if dropped else ""
+        lines.append(Content.assemble(f"{count_text(rows):>10}  ", (text, style)))
+    total = Content.assemble((f"{count_text(report.rows):>10}  ", "bold"), "rows in all")
+    return [*lines, total]
