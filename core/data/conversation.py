@@ -21,6 +21,7 @@ _ROLE_NAMES = {
         "tool_result",
     ),
 }  # fmt: skip
+_PLAIN_ROLES = frozenset(_ROLE_NAMES)
 ROLE_OF = {name: role for role, names in _ROLE_NAMES.items() for name in names}
 _KEPT = ("name", "tool_call_id", "weight", "reasoning_content", "thinking", "reasoning")
 
@@ -41,15 +42,29 @@ def read_turns(value: Any, column: str) -> tuple[Message, ...]:
         raise Unusable("missing-field", f"{column} is missing or null")
     if not isinstance(turns, list):
         raise Unusable("missing-field", f"{column} is not a list of turns")
+    if _are_plain(turns):
+        return tuple(turns)
     return tuple([_read_turn(turn, position) for position, turn in enumerate(turns, 1)])
+
+
+def _are_plain(turns: list[Any]) -> bool:
+    """Whether all turns are as most are: a role by its usual name and a text, nothing else."""
+    try:
+        for turn in turns:
+            if (
+                len(turn) != 2
+                or turn["role"] not in _PLAIN_ROLES
+                or type(turn["content"]) is not str
+            ):
+                return False
+    except (TypeError, KeyError):
+        return False
+    return True
 
 
 def _read_turn(turn: Any, position: int) -> Message:
     if not isinstance(turn, dict):
         raise Unusable("missing-field", f"turn {position} is not an object")
-    role, text = turn.get("role"), turn.get("content")
-    if len(turn) == 2 and type(text) is str and type(role) is str and role in _ROLE_NAMES:
-        return turn  # as nearly all are
     spelled = turn.get("role", turn.get("from"))
     role = ROLE_OF.get(spelled.strip().lower()) if isinstance(spelled, str) else None
     if spelled is None:

@@ -7,11 +7,14 @@ import codecs
 import gzip
 import io
 import lzma
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import IO, TYPE_CHECKING, Literal, cast
 
 from core.errors import UserError, describe_os_error
+
+if TYPE_CHECKING:
+    from core.data.hub import HubFile
 
 Kind = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow", "text", "document"]
 
@@ -41,7 +44,8 @@ READ_ERRORS = (OSError, EOFError, lzma.LZMAError, ValueError)
 @dataclass(frozen=True, slots=True)
 class DataFile:
     """A file of rows. `packing` is the compression found in its first bytes (empty: none),
-    `encoding` what its byte order mark says, `mark` the length of that mark."""
+    `encoding` what its byte order mark says, `mark` the length of that mark. A `remote` file lies
+    on the hub; `path` is then its name only."""
 
     path: Path
     size: int
@@ -49,48 +53,64 @@ class DataFile:
     packing: str
     encoding: str
     mark: int
+    remote: HubFile | None = None
 
     @property
     def is_plain(self) -> bool:
         """Whether the bytes on disk are the UTF-8 text itself, so that offsets can be kept."""
-        return not self.packing and self.encoding == "utf-8"
+        return self.remote is None and not self.packing and self.encoding == "utf-8"
+
+    def open(self) -> IO[bytes]:
+        """The bytes as they lie there."""
+        if self.remote is not None:
+            return self.remote.open()
+        try:
+            return self.path.open("rb", buffering=1 << 20)
+        except OSError as error:
+            raise describe_os_error(error, "read") from error
 
 
-def examine(path: Path) -> DataFile:
+def examine(path: Path, remote: HubFile | None = None) -> DataFile:
     """Look at a file's first bytes. UserError when it cannot be read or holds no rows."""
+    file = DataFile(path, 0, "text", "", "utf-8", 0, remote)
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            magic = file.read(8)
+        size = remote.size if remote is not None else path.stat().st_size
+        with file.open() as stream:
+            magic = stream.read(8)
     except OSError as error:
         raise describe_os_error(error, "read") from error
     if not magic:
         raise UserError(f"{path} is empty.", "Open another file.")
     packing = next((name for start, name in _MAGIC if magic.startswith(start)), "")
-    head = _head(path, packing)
+    head = _head(replace(file, packing=packing))
     encoding, mark = next(
         ((name, len(bom)) for bom, name in _BOMS if head.startswith(bom)), ("utf-8", 0)
     )
     kind = _kind(path, head, encoding, mark)
-    return DataFile(path, size, kind, packing, encoding, mark)
+    return DataFile(path, size, kind, packing, encoding, mark, remote)
 
 
 class Meter:
     """How many bytes of the files on disk have been read; readers of many files share one."""
 
     def __init__(self) -> None:
-        self._done = 0
+        self._done = self._reached = 0
         self._raw: IO[bytes] | None = None
 
     @property
     def position(self) -> int:
-        return self._done + (self._raw.tell() if self._raw and not self._raw.closed else 0)
+        raw = self._raw
+        return self._done + (raw.tell() if raw and not raw.closed else self._reached)
 
     def follow(self, raw: IO[bytes]) -> None:
         self._raw = raw
 
+    def reach(self, position: int) -> None:
+        """Tell how much of a file has been read that cannot be followed."""
+        self._reached = position
+
     def finish(self, size: int) -> None:
-        self._raw, self._done = None, self._done + size
+        self._raw, self._reached, self._done = None, 0, self._done + size
 
 
 def open_lines(file: DataFile, meter: Meter | None = None) -> IO[bytes]:
@@ -98,7 +118,7 @@ def open_lines(file: DataFile, meter: Meter | None = None) -> IO[bytes]:
 
     What cannot be decoded stays invalid UTF-8, so that the row it stands in is found.
     """
-    stream = _unpack(file.path, file.packing, meter)
+    stream = _unpack(file, meter)
     stream.read(file.mark)
     if file.encoding == "utf-8":
         return stream
@@ -138,11 +158,9 @@ class _Recoded(io.RawIOBase):
         return count
 
 
-def _unpack(path: Path, packing: str, meter: Meter | None = None) -> IO[bytes]:
-    try:
-        raw: IO[bytes] = path.open("rb", buffering=1 << 20)
-    except OSError as error:
-        raise describe_os_error(error, "read") from error
+def _unpack(file: DataFile, meter: Meter | None = None) -> IO[bytes]:
+    raw = file.open()
+    packing = file.packing
     if meter is not None:
         meter.follow(raw)
     if packing == "gz":
@@ -161,17 +179,17 @@ def _unpack_zstd(raw: IO[bytes]) -> IO[bytes]:
     return cast(IO[bytes], io.BufferedReader(pyarrow.input_stream(raw, compression="zstd")))
 
 
-def _head(path: Path, packing: str) -> bytes:
+def _head(file: DataFile) -> bytes:
     """The first bytes, unpacked; of a damaged archive what comes before the damage."""
     head = b""
     try:
-        with _unpack(path, packing) as stream:
+        with _unpack(file) as stream:
             while len(head) < HEAD_BYTES and (piece := stream.read(_PIECE)):
                 head += piece
     except READ_ERRORS as error:
         if not head:
             raise UserError(
-                f"{path} cannot be unpacked: {error}.", "Copy or pack it anew."
+                f"{file.path} cannot be unpacked: {error}.", "Copy or pack it anew."
             ) from error
     return head
 
@@ -220,7 +238,7 @@ def _kind_of_json(text: str, named: Kind | None, *, whole: bool) -> Kind:
     lines = [line for line in text.lstrip().split("\n") if line.strip()]
     first = lines[0].strip()
     if first[0] not in "[{":
-        return named or "text"
+        return named or _kind_of_table(first)
     if len(lines) == 1 and whole:
         # one line: a value of its own, unless its name says that it is a row
         return "jsonl" if named == "jsonl" and first[0] == "{" else "json"
@@ -236,6 +254,18 @@ def _kind_of_json(text: str, named: Kind | None, *, whole: bool) -> Kind:
         return "jsonl"  # its first line is broken
     pretty = first[-1] in "{[," and (first != "{" or second[0] in '"}')
     return "json" if pretty or named == "json" else "jsonl"
+
+
+def _kind_of_table(first: str) -> Kind:
+    """Whether nameless text is a table: two names in its first line are those of known columns."""
+    from core.data.formats import ROLES
+
+    known = {name for names in ROLES.values() for name in names}
+    for separator in "\t,;":
+        names = [cell.strip(' "').lower() for cell in first.split(separator)]
+        if len(known.intersection(names)) >= 2:
+            return "tsv" if separator == "\t" else "csv"
+    return "text"
 
 
 def _parses(line: str) -> bool:

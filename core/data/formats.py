@@ -85,6 +85,7 @@ class Recogniser:
     def __init__(self, mapping: Mapping[str, str] | None = None) -> None:
         self._mapping = check_mapping(mapping or {})
         self._known: dict[tuple[str, ...], Layout] = {}
+        self._last: Layout | None = None
 
     def layout(self, value: dict[str, Any]) -> Layout:
         keys = tuple(value)
@@ -94,8 +95,13 @@ class Recogniser:
                 _mapped_layout(self._mapping) if self._mapping else _layout(keys)
             )
         if layout.format == "messages" and _is_sharegpt(value.get(layout.columns["messages"])):
-            return Layout("sharegpt", layout.columns)
+            return self._sharegpt(layout.columns)
         return layout
+
+    def _sharegpt(self, columns: Mapping[str, str]) -> Layout:
+        if self._last is None or self._last.columns is not columns:
+            self._last = Layout("sharegpt", columns)
+        return self._last
 
 
 def recognise(records: Iterable[Record], mapping: Mapping[str, str] | None = None) -> Recognition:
@@ -315,5 +321,5 @@ def _is_sharegpt(turns: Any) -> bool:
     turns = parse_embedded(turns)
     if not isinstance(turns, list) or not turns:
         return False
-    first = turns[0] if isinstance(turns[0], dict) else {}
-    return "from" in first and "role" not in first
+    first = turns[0]
+    return isinstance(first, dict) and "role" not in first and "from" in first

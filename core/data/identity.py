@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from hashlib import blake2b
 
-import orjson
+from orjson import OPT_SORT_KEYS, dumps
 
 from core.data.examples import Conversation, Example, Judged, Message, Preference, Text
 
@@ -14,9 +14,9 @@ def fingerprints(example: Example) -> tuple[int, int]:
     """Two numbers for a row: equal for rows that say the same, whatever file and format they
     come from; and equal for rows that ask the same (0 for plain text)."""
     asked, rest = _parts(example)
-    digest = hashlib.blake2b(_bytes(asked), digest_size=8)
+    digest = blake2b(dumps(asked, default=str, option=OPT_SORT_KEYS), digest_size=8)
     prompt = int.from_bytes(digest.digest(), "big") if asked else 0
-    digest.update(_bytes(rest))
+    digest.update(dumps(rest, default=str, option=OPT_SORT_KEYS))
     return int.from_bytes(digest.digest(), "big"), prompt
 
 
@@ -42,11 +42,12 @@ def _parts(example: Example) -> tuple[list[object], list[object]]:
 
 def roles_of(example: Example) -> str:
     """The roles of a row's turns, a letter each (the better answer of a pair); none for text."""
+    turns: Sequence[Message]
     match example:
-        case Text():
-            return ""
         case Conversation(messages):
             turns = messages
+        case Text():
+            return ""
         case Preference(prompt, chosen):
             turns = (*prompt, *chosen)
         case Judged(prompt, completion):
@@ -57,12 +58,12 @@ def roles_of(example: Example) -> str:
 def answer_of(example: Example) -> str:
     """The text that the row teaches to say: its last answer."""
     match example:
-        case Text(text):
-            return text
         case Conversation(messages):
             if messages[-1]["role"] == "assistant":
                 return str(messages[-1]["content"])
             answers = [m for m in messages if m["role"] == "assistant"]
+        case Text(text):
+            return text
         case Preference():
             answers = list(example.chosen)
         case Judged():
@@ -73,11 +74,7 @@ def answer_of(example: Example) -> str:
 def _turns(messages: Sequence[Message]) -> list[object]:
     turns: list[object] = []
     for message in messages:
-        turns += (message["role"], message["content"])
+        turns += message["role"], message["content"]
         if "tool_calls" in message:
             turns.append(message["tool_calls"])
     return turns
-
-
-def _bytes(parts: list[object]) -> bytes:
-    return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS, default=str)

@@ -35,6 +35,7 @@ from core.data.verdict import Judge, Verdict
 
 LARGE_BYTES = 32 << 20
 SAMPLED_ROWS = 20_000
+LANGUAGE_ROWS = 5_000
 _ALL_ROWS = 50_000
 _HEAD_BYTES = 1 << 20
 _INTERVAL = 0.25
@@ -75,6 +76,7 @@ class Inspection:
         self._records = chain(first, records)
         rows = self._estimated_rows(len(first))
         self._rate = 1.0 if exact or rows <= _ALL_ROWS else SAMPLED_ROWS / rows
+        self._language_rate = LANGUAGE_ROWS / max(rows, LANGUAGE_ROWS)
 
     def _first(self, records: Iterator[Record]) -> list[Record]:
         """The rows to recognise the format by: not so many that a person would wait."""
@@ -106,7 +108,7 @@ class Inspection:
         tokenizer = None if self._tokenizer is None else self._tokenizer.where
         orders = Orders(
             self.recognition.format, self._mapping, tokenizer, self._max_length, self._train_on,
-            self._rate,
+            self._rate, self._language_rate,
         )  # fmt: skip
         after = lines = 0
         for part, found in scan(self.source.files, orders, stopped or Event(), processes):
@@ -138,7 +140,8 @@ class Inspection:
                 encoded = encode(verdict.example, self._tokenizer, self._max_length, self._train_on)
             if self._compares:
                 sketch = signature(verdict.example)
-                language = language_of(text_of(verdict.example))
+                if is_sampled(record.number, self._language_rate):
+                    language = language_of(text_of(verdict.example))
         self.tally.add(verdict, encoded, whole=self._rate >= 1, signature=sketch, language=language)
         return verdict, encoded
 

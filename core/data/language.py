@@ -13,8 +13,9 @@ from collections import Counter
 
 UNDETERMINED = "undetermined (Latin)"
 _NO_LETTERS = "no letters"
-_READ = 2000
+_READ = 600
 _LETTERS = 200
+_LAST_LATIN = "\u036f"
 _FEWEST = 3
 _SHARE = 0.1
 _WORDS: dict[str, str] = {
@@ -31,7 +32,10 @@ _WORDS: dict[str, str] = {
     "Indonesian": "yang dan di untuk dengan ini itu tidak dari pada adalah apa dalam akan",
     "Vietnamese": "và của là có không cho một các được người trong những để với này",
 }
-_KNOWN = {name: frozenset(words.split()) for name, words in _WORDS.items()}
+_KNOWN: dict[str, list[str]] = {}
+for _name, _words in _WORDS.items():
+    for _word in _words.split():
+        _KNOWN.setdefault(_word, []).append(_name)
 _WORD = re.compile(r"[^\W\d_]+")
 # (first code point, script); each reaches up to the next
 _BLOCKS: tuple[tuple[int, str], ...] = (
@@ -48,17 +52,19 @@ _FIRSTS = tuple(first for first, _ in _BLOCKS)
 
 
 def language_of(text: str) -> str:
-    """The language, else the script, of most of a text."""
-    head = text[:_READ]
-    script = "Latin" if head.isascii() else _script(head)
-    return _latin(head) if script == "Latin" else script
+    """The language, else the script, of the end of a text: there a row's answer stands."""
+    end = text[-_READ:]
+    script = "Latin" if end.isascii() else _script(end)
+    return _latin(end) if script == "Latin" else script
 
 
 def _script(text: str) -> str:
-    """The commonest script among the first letters; kana make Chinese characters Japanese."""
-    letters = [char for char in text if char.isalpha()][:_LETTERS]
-    found = Counter(_BLOCKS[bisect_right(_FIRSTS, ord(char)) - 1][1] for char in letters)
-    if not found:
+    """The commonest script among the last letters; kana make Chinese characters Japanese."""
+    letters = [char for char in text[-_LETTERS:] if char.isalpha()]
+    others = [char for char in letters if char > _LAST_LATIN]
+    found = Counter(_BLOCKS[bisect_right(_FIRSTS, ord(char)) - 1][1] for char in others)
+    found["Latin"] += len(letters) - len(others)
+    if not letters:
         return _NO_LETTERS
     script, _ = max(found.items(), key=lambda item: (item[1], item[0]))
     return "Japanese" if script == "Chinese" and found["Japanese"] * 10 > len(letters) else script
@@ -68,10 +74,16 @@ def _latin(text: str) -> str:
     words = _WORD.findall(text.lower())
     if not words:
         return _NO_LETTERS
-    counts = Counter(words)
-    hits = {
-        name: [counts[word] for word in known if word in counts] for name, known in _KNOWN.items()
-    }
-    (best, found), (_, second) = sorted(hits.items(), key=lambda item: (-sum(item[1]), item[0]))[:2]
-    enough = len(found) >= _FEWEST and sum(found) >= _SHARE * len(words)
-    return best if enough and sum(found) > sum(second) else UNDETERMINED
+    hits: Counter[str] = Counter()
+    distinct: Counter[str] = Counter()
+    for word, count in Counter(words).items():
+        for name in _KNOWN.get(word, ()):
+            hits[name] += count
+            distinct[name] += 1
+    (best, most), (_, second) = (*sorted(hits.items(), key=_by_count)[:2], ("", 0), ("", 0))[:2]
+    enough = distinct[best] >= _FEWEST and most >= _SHARE * len(words)
+    return best if enough and most > second else UNDETERMINED
+
+
+def _by_count(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]

@@ -60,13 +60,15 @@ class Statistics:
     """What the usable rows look like, whatever the model.
 
     `turns` are those of a conversation, `responses` the characters of a row's last answer, both
-    over all usable rows; `roles` counts turns. `languages` are shares of the `Sample`.
+    over all usable rows; `roles` counts turns. `languages` are shares of about 5,000 rows at most
+    (`language_rows`), which may be off by 1.4 points, 95 times in 100.
     """
 
     turns: Spread
     responses: Spread
     roles: dict[str, int]
     languages: dict[str, float]
+    language_rows: int
 
 
 @dataclass(frozen=True, slots=True)

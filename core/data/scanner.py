@@ -33,8 +33,8 @@ _WORD = 1 << 64
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """How a source is inspected. `rate` is the share of the rows that is encoded
-    and compared for near-duplicates."""
+    """How a source is inspected. `rate` is the share of the rows that is encoded and compared for
+    near-duplicates, `language_rate` the share whose language is told."""
 
     format: FormatName
     mapping: Mapping[str, str]
@@ -42,6 +42,7 @@ class Orders:
     max_length: int
     train_on: TrainOn
     rate: float
+    language_rate: float
 
 
 class Scanner:
@@ -71,7 +72,7 @@ class Scanner:
                 self._encode(verdict.example),
                 whole=rate >= 1,
                 signature=signature(verdict.example),
-                language=language_of(text_of(verdict.example)),
+                language=self._language(verdict.example, start + offset),
             )
         return tally
 
@@ -80,6 +81,10 @@ class Scanner:
             return None
         orders = self._orders
         return encode(example, self._tokenizer, orders.max_length, orders.train_on)
+
+    def _language(self, example: Example, offset: int) -> str:
+        sampled = is_sampled(offset, self._orders.language_rate)
+        return language_of(text_of(example)) if sampled else ""
 
 
 def is_sampled(offset: int, rate: float) -> bool:

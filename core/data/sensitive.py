@@ -24,7 +24,9 @@ _PLUGINS = {
     "pypi_token": "PypiTokenDetector", "npm": "NpmDetector", "basic_auth": "BasicAuthDetector",
     "square_oauth": "SquareOAuthDetector",
 }  # fmt: skip
-_DIGITS = re.compile(r"\d[\d -]{8}")
+NUMBER = "[0-9](?:[ -]?[0-9]){8}"
+"""Cards, accounts and social security numbers have at least so many digits in a row."""
+_DIGITS = re.compile(NUMBER)
 _EMAIL = re.compile(r"[\w.+-]{1,64}@(?:[\w-]{1,63}\.)+[A-Za-z]{2,24}\b")
 _CARD = re.compile(r"(?<![\d.])(?:\d[ -]?){12,18}\d(?![\d.])")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 import time
 import traceback
@@ -20,7 +19,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
-from core.data.cleaning import write_clean
+from core.data.cleaning import save_clean, write_clean
 from core.data.encoding import Encoded, encode, spans, truncate
 from core.data.formats import check_mapping, recognise
 from core.data.inspection import Inspection
@@ -233,8 +232,12 @@ class Session:
         return MappingTrial(format, len(first), len(usable), tuple(map(preview_of, shown)))
 
     def write_clean(self, file: str) -> CleanCopy:
-        """Write a cleaned copy of the source; it is read once more for that."""
-        done = write_clean(self._names, Path(file), mapping=self._mapping)
+        """Write a cleaned copy of the source; it is read once more for that (twice where the pass
+        was given up)."""
+        if self._inspection.progress.stage == "done":
+            done = save_clean(self._inspection, Path(file))
+        else:
+            done = write_clean(self._names, Path(file), mapping=self._mapping)
         kept = printable(str(done.file), single_line=True)
         left_out = printable(str(done.list), single_line=True)
         return CleanCopy(kept, left_out, done.kept, done.removed)
@@ -271,11 +274,13 @@ class Service:
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
         os.dup2(2, 1)  # what a library prints must not get between the messages
+        self._in = os.fdopen(os.dup(0), encoding="utf-8", errors="replace")
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # requests are no rows to be read
         self._lock = Lock()
         self._session: Session | None = None
 
     def run(self) -> None:
-        for line in sys.stdin:
+        for line in self._in:
             request = json.loads(line)
             if request["ask"] == "cancel":
                 if self._session is not None:

@@ -1,4 +1,5 @@
-"""Sources: what a person names (files, folders, globs, hub ids) as a stream of records.
+"""Sources: what a person names (files, folders, globs, hub ids, standard input) as a stream of
+records.
 
 Records are numbered from 1; for JSON lines the number is that of the line. Where a source has
 several files the numbers run on, so that each names one row. A bad row is a record with a
@@ -12,12 +13,17 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.data.columnar import read_columnar
 from core.data.examples import Record
 from core.data.files import KINDS, PACKED, DataFile, Kind, Meter, examine
+from core.data.piped import STANDARD_INPUT, standard_input
 from core.data.readers import read_document, read_json, read_jsonl, read_table, read_text
 from core.errors import UserError, describe_os_error
+
+if TYPE_CHECKING:
+    from core.data.hub import HubFile
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w.-]+)?(/[\w.-]+)?")
 _READERS: dict[Kind, Callable[[DataFile, Meter | None], Iterator[Record]]] = {
@@ -57,10 +63,11 @@ def open_source(spec: Sequence[str]) -> Iterator[Record]:
 
 def resolve(spec: Sequence[str]) -> Source:
     """Find and look at everything that `spec` names. UserError when something is not there."""
-    files = [examine(path) for name in spec for path in _paths(name)]
+    files = [_examined(found) for name in spec for found in _paths(name)]
     if not files:
         raise UserError("No data is named.", "Name a file, a folder or a hub id.")
-    shown = spec[0] if len(spec) == 1 else f"{spec[0]} and {len(spec) - 1} more"
+    first = "standard input" if spec[0] == STANDARD_INPUT else spec[0]
+    shown = first if len(spec) == 1 else f"{first} and {len(spec) - 1} more"
     return Source(shown, tuple(files))
 
 
@@ -68,8 +75,14 @@ def read_file(file: DataFile, meter: Meter | None = None) -> Iterator[Record]:
     return _READERS[file.kind](file, meter)
 
 
-def _paths(name: str) -> list[Path]:
-    """The files that a name stands for; those of a hub id are downloaded."""
+def _examined(found: Path | HubFile) -> DataFile:
+    return examine(found) if isinstance(found, Path) else examine(found.path, found)
+
+
+def _paths(name: str) -> list[Path] | list[Path | HubFile]:
+    """The files that a name stands for."""
+    if name == STANDARD_INPUT:
+        return [standard_input()]
     path = Path(name).expanduser()
     try:
         if path.is_dir():
@@ -86,9 +99,9 @@ def _paths(name: str) -> list[Path]:
             raise UserError(f"No file matches {name}.", "Check the pattern.")
         return [one for one in found if one.is_file()]
     if is_hub_id(name):
-        from core.data.hub import download
+        from core.data.hub import find
 
-        return download(name)
+        return find(name)
     raise UserError(f"There is no file {name}.", "Check the path.")
 
 

@@ -132,6 +132,7 @@ def statistics(tally: Tally) -> Statistics | None:
             name: round(rows / looked, 4)
             for name, rows in sorted(languages.items(), key=lambda item: (-item[1], item[0]))
         },
+        language_rows=looked,
     )
 
 

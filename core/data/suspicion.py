@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from core.data.sensitive import SIGNS
+from core.data.sensitive import NUMBER, SIGNS
 
 _ESCAPES = r"\\[ubf/]"
 _CONTROL = r"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]|\xef\xbf\xbd"
-_PERSONAL = r"@|\+|[0-9][0-9 -]{8}"
+_PERSONAL = rf"@|\+|{NUMBER}"
 _REFUSAL = (
     r"(?i:sorry|afraid|unable|not able|can't|can\xe2\x80\x99t|cannot|language model|as an? a)"
 )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from core.data.answers import OTHER, cut_off, form_of, unlike
 from core.data.encoding import Encoded
-from core.data.examples import FormatName, Text
+from core.data.examples import Text
 from core.data.identity import answer_of, fingerprints, roles_of
 from core.data.near import HASHES, Signatures, near_duplicates, similar_to
 from core.data.problems import BIT
@@ -24,7 +24,7 @@ _ARRAYS = (
     "numbers", "masks", "usable", "hashes", "prompts", "answers", "forms", "tokens", "trained",
     "signed", "signatures",
 )  # fmt: skip
-_COUNTS = ("ledger", "formats", "counts", "fatal", "patterns", "languages")
+_COUNTS = ("ledger", "counts", "fatal", "patterns", "languages")
 _TOTALS = ("truncated", "lines")
 Flags = NDArray[np.bool_]
 Hashes = NDArray[np.uint64]
@@ -51,7 +51,6 @@ class Tally:
         self.patterns: Counter[str] = Counter()
         self.languages: Counter[str] = Counter()
         self.ledger: Counter[str] = Counter()
-        self.formats: Counter[FormatName] = Counter()
         self.counts: Counter[str] = Counter()
         self.listed: dict[str, list[int]] = {}
         self.fatal: Counter[str] = Counter()
@@ -86,8 +85,8 @@ class Tally:
         if signature is not None:
             self.signed.append(self.rows)
             self.signatures.extend(signature)
-        codes = {finding.code for finding in verdict.findings}
-        reason = verdict.dropped
+        codes = {finding.code for finding in verdict.findings} if verdict.findings else set()
+        reason = verdict.dropped if codes else None
         if encoded is not None:
             found = self._add_tokens(encoded, codes)
             reason = found if whole else None
@@ -121,8 +120,6 @@ class Tally:
             self.counts[code] += 1
             self._list(code, verdict.record.number)
         self.masks.append(mask)
-        if verdict.record.problem is None:
-            self.formats[verdict.format] += 1
         example = verdict.example
         if example is None:
             row, prompt, answer, form = 0, 0, "", OTHER

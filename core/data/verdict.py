@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from core.data.conversation import Unusable
 from core.data.examples import (
@@ -101,7 +102,7 @@ def kind_of(format: FormatName) -> str:
 def check(example: Example, *, clean: bool = False) -> list[Finding]:
     """What is wrong with a normalised row."""
     if isinstance(example, Text):
-        return _check_texts([example.text], [], clean)
+        return [] if clean else _check_texts([example.text], [])
     if isinstance(example, Conversation):
         return _check_conversation(example.messages, clean)
     if isinstance(example, Judged):
@@ -113,7 +114,9 @@ def check(example: Example, *, clean: bool = False) -> list[Finding]:
 
 
 def _check_conversation(messages: Sequence[Message], clean: bool) -> list[Finding]:
-    answers = [message for message in messages if message["role"] == "assistant"]
+    roles = tuple([message["role"] for message in messages])
+    order, disorder = _order(roles)
+    answers = [messages[at] for at in order]
     if not answers:
         return [Finding("no-assistant-turn", "it has no assistant turn", fatal=True)]
     findings = []
@@ -122,21 +125,31 @@ def _check_conversation(messages: Sequence[Message], clean: bool) -> list[Findin
         fatal = len(empty) == len(answers)
         detail = "its answer is empty" if fatal else "one of its answers is empty"
         findings.append(Finding("empty-response", detail, fatal))
-    if disorder := _disorder(messages):
+    if disorder:
         findings.append(Finding("bad-turn-order", disorder))
+    if clean:
+        return findings
     texts = [message["content"] for message in messages]
-    return findings + _check_texts(texts, [answer["content"] for answer in answers], clean)
+    return findings + _check_texts(texts, [answer["content"] for answer in answers])
 
 
 def _is_empty(answer: Message) -> bool:
-    return not answer["content"].strip() and not answer.get("tool_calls")
+    text = answer["content"]
+    return (not text or text.isspace()) and not answer.get("tool_calls")
 
 
-def _disorder(messages: Sequence[Message]) -> str:
+@lru_cache(maxsize=4096)
+def _order(roles: tuple[str, ...]) -> tuple[tuple[int, ...], str]:
+    """Where the answers are, and what is wrong with the order of the turns (most rows share
+    a few)."""
+    answers = tuple(at for at, role in enumerate(roles) if role == "assistant")
+    return answers, _disorder(roles)
+
+
+def _disorder(roles: Sequence[str]) -> str:
     """What is wrong with the order of the turns, in words; empty when nothing is."""
     previous = ""
-    for position, message in enumerate(messages, 1):
-        role = message["role"]
+    for position, role in enumerate(roles, 1):
         if role == "system" and position > 1:
             return f"turn {position} is a system turn"
         if role == "assistant" and previous in ("", "system"):
@@ -149,9 +162,7 @@ def _disorder(messages: Sequence[Message]) -> str:
     return "" if previous == "assistant" else f"it ends with a {previous} turn"
 
 
-def _check_texts(texts: Sequence[str], answers: Sequence[str], clean: bool) -> list[Finding]:
-    if clean:
-        return []
+def _check_texts(texts: Sequence[str], answers: Sequence[str]) -> list[Finding]:
     findings = _strange_content("\n".join(texts))
     heads = "\n".join([answer[:_REFUSAL_REACH] for answer in answers]).lower()
     if any(map(heads.__contains__, _REFUSAL_SIGNS)) and (match := _REFUSAL.search(heads)):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +148,27 @@ def test_nothing_usable_is_still_one_object(tmp_path: Path) -> None:
     tree = as_json(str(tmp_path / "gone.jsonl"))
     assert "gone.jsonl" in tree["error"]
     assert (tree["rows"], tree["tokens"], tree["problems"], tree["advice"]) == (0, None, [], [])
+
+
+def piped(content: bytes, *words: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-P", "-m", "tui.cli", "inspect", "-", *words]
+    return subprocess.run(command, input=content, capture_output=True, check=False)
+
+
+def test_standard_input_is_a_source(source: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.jsonl"
+    done = piped(gzip.compress(source.read_bytes()), "--json", "--write", str(copy))
+    assert done.returncode == 0, done.stderr
+    tree = json.loads(done.stdout)
+    assert (tree["source"], tree["rows"], tree["usable"]) == ("standard input", 23, 22)
+    assert len(copy.read_text().splitlines()) == tree["written"]["kept"] == 20
+    assert not list(Path(tempfile.gettempdir()).glob("tunedeck-*/standard input"))
+
+
+def test_an_empty_standard_input_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = piped(b"", "--json")
+    assert done.returncode == 1
+    assert "standard input is empty" in json.loads(done.stdout)["error"]
+    monkeypatch.setattr("os.isatty", lambda number: True)
+    terminal = run("-", fails=True)
+    assert "Nothing is piped" in str(terminal.exception)

@@ -14,7 +14,8 @@ import pytest
 from pyarrow import feather, ipc, parquet
 
 from core.data.examples import Record
-from core.data.sources import open_source
+from core.data.files import Meter, examine
+from core.data.sources import open_source, read_file
 from core.errors import UserError
 
 ROWS = [{"prompt": f"Grüße {n}\u2028", "completion": f"你好 {n}"} for n in range(5)]
@@ -197,3 +198,29 @@ def test_names_that_lead_nowhere(tmp_path: Path) -> None:
     except PermissionError:  # not when the tests run as root
         with pytest.raises(UserError, match="permission"):
             records(secret)
+
+
+@pytest.mark.parametrize(
+    ("content", "first"),
+    [
+        ("Prompt,Completion\nq,a\n", {"Prompt": "q", "Completion": "a"}),
+        ("instruction\tinput\toutput\nq\t\ta\n",
+         {"instruction": "q", "input": "", "output": "a"}),
+        ("so, here is text\nand more\n", {"text": "so, here is text"}),
+    ],
+)  # fmt: skip
+def test_a_file_without_a_telling_name(tmp_path: Path, content: str, first: dict[str, str]) -> None:
+    path = tmp_path / "rows"
+    path.write_text(content)
+    assert records(path)[0].value == first
+
+
+def test_a_big_parquet_file_tells_how_far_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.Table.from_pylist([{"text": f"{n}" * 50} for n in range(3000)])
+    parquet.write_table(table, path)
+    meter = Meter()
+    reached = [meter.position for _ in read_file(examine(path), meter)]
+    assert reached == sorted(reached)
+    assert len(set(reached)) > 3
+    assert 0 < reached[-1] <= path.stat().st_size

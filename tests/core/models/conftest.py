@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -32,6 +33,11 @@ class Hub:
     """What the fake hub holds, and how it misbehaves."""
 
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    data_sets: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
+    """Data sets: name → revision (`main` for the usual one) → files."""
+    breaks_after: int | None = None
+    """So many range requests are answered; then the connection breaks."""
+    ignores_ranges: bool = False
     status: dict[str, tuple[int, str]] = field(default_factory=dict)
     hangs: bool = False
     stalls_in: str = ""
@@ -48,6 +54,10 @@ class Hub:
             "onnx/model.onnx": b"\x02" * 1000,
             "README.md": b"hello",
         } | {name.replace("__", "."): content for name, content in extra.items()}
+
+
+def commit_of(name: str, revision: str) -> str:
+    return hashlib.sha1(f"{name}@{revision}".encode()).hexdigest()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -69,6 +79,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.released.wait(60)
             return None
         path = self.path.split("?")[0]
+        if path.startswith(("/api/datasets/", "/datasets/")):
+            return self._data_set(path.strip("/").split("/"), body)
         if path.startswith("/api/models/"):
             return self._info("/".join(path.split("/")[3:5]))
         parts = path.strip("/").split("/")
@@ -83,6 +95,40 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         content = json.dumps({"id": model, "sha": COMMIT, "siblings": siblings}).encode()
         return self._send(200, content, {"Content-Type": "application/json"})
+
+    def _data_set(self, parts: list[str], body: bool) -> None:
+        """`api/datasets/ORG/NAME[/revision/REV]` and `datasets/ORG/NAME/resolve/COMMIT/FILE`."""
+        is_listing = parts[0] == "api"
+        name, rest = "/".join(parts[is_listing + 1 :][:2]), parts[is_listing + 3 :]
+        if name in self.hub.status and (not is_listing or self.hub.status[name][0] != 403):
+            return self._error(*self.hub.status[name])
+        if name not in self.hub.data_sets:
+            return self._error(401, "RepoNotFound")
+        asked = unquote(rest[1]) if rest else "main"
+        commits = {revision: commit_of(name, revision) for revision in self.hub.data_sets[name]}
+        found = [one for one, commit in commits.items() if asked in (one, commit)]
+        if not found:
+            return self._error(404, "RevisionNotFound")
+        files, commit = self.hub.data_sets[name][found[0]], commits[found[0]]
+        if is_listing:
+            siblings = [{"rfilename": file, "size": len(data)} for file, data in files.items()]
+            tree = {"id": name, "sha": commit, "siblings": siblings}
+            return self._send(200, json.dumps(tree).encode(), {"Content-Type": "application/json"})
+        return self._piece(files[unquote("/".join(rest[2:]))], commit, body)
+
+    def _piece(self, content: bytes, commit: str, body: bool) -> None:
+        """A file, or the part of it that is asked for."""
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
+        wanted = self.headers.get("Range")
+        if wanted is None or self.hub.ignores_ranges:
+            return self._send(200, content, headers, body=body)
+        if self.hub.breaks_after is not None:
+            self.hub.breaks_after -= 1
+            if self.hub.breaks_after < 0:
+                self.hub.breaks_after = 0
+                return self._error(500, "Broken")
+        first, last = map(int, wanted.removeprefix("bytes=").split("-"))
+        return self._send(206, content[first : last + 1], headers, body=body)
 
     def _file(self, model: str, name: str, body: bool) -> None:
         if model in self.hub.status:

@@ -1,0 +1,148 @@
+"""Data sets on a hub: small ones come into the cache, big ones as they are read.
+
+Every look is a process of its own, as it is for a user: the address of the hub is read at import.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from tests.core.models.conftest import Hub, commit_of, hub
+
+__all__ = ["hub"]
+
+COPY = "refs/convert/parquet"
+LOOK = """
+import json, sys, time
+from core.data import hub
+from core.data.inspection import inspect
+from core.errors import UserError
+time.sleep = lambda seconds: None  # between attempts
+hub.SMALL_BYTES, hub.FIRST_BYTES, hub.BLOCK_BYTES = int(sys.argv[1]), 5_000, 20_000
+for name in sys.argv[2:]:
+    try:
+        report = inspect([name])
+        found = {"format": report.format, "ledger": report.ledger}
+    except UserError as error:
+        found = {"error": str(error)}
+    print(json.dumps(found))
+print([name for name in ("torch", "datasets", "transformers") if name in sys.modules])
+"""
+
+
+def rows(count: int, word: str = "row") -> list[dict[str, str]]:
+    return [{"prompt": f"{word} {n}?", "completion": f"answer {n} " * 20} for n in range(count)]
+
+
+def as_parquet(count: int, word: str = "row") -> bytes:
+    out = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist(rows(count, word)), out, row_group_size=100)
+    return out.getvalue()
+
+
+def as_lines(count: int) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows(count)).encode()
+
+
+def look(*names: str, small: int = 0) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK, str(small), *names],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *reports, heavy = done.stdout.splitlines()
+    assert heavy == "[]"
+    return [json.loads(line) for line in reports]
+
+
+def asked_for(hub: Hub, method: str, part: str) -> list[str]:
+    return [one for one in hub.requests if one.startswith(method) and part in one]
+
+
+def usable(count: int, format: str = "prompt-completion") -> dict[str, Any]:
+    return {"format": format, "ledger": {"usable": count}}
+
+
+def test_a_small_one_comes_into_the_cache(hub: Hub, tmp_path: Path) -> None:
+    hub.data_sets["org/chats"] = {"main": {}, COPY: {"default/train/0000.parquet": as_parquet(30)}}
+    assert look("org/chats", small=1 << 20) == [usable(30)]
+    cached = list((tmp_path / "hf").rglob("snapshots/*/default/train/0000.parquet"))
+    assert [path.parents[2].name for path in cached] == [commit_of("org/chats", COPY)]
+
+
+def test_a_big_one_is_read_as_it_comes(hub: Hub, tmp_path: Path) -> None:
+    files = {
+        "default/test/0000.parquet": as_parquet(10, "test"),
+        "default/train/0000.parquet": as_parquet(2000),
+        "default/train/0001.parquet": as_parquet(300, "more"),
+    }
+    hub.data_sets["org/big"] = {"main": {}, COPY: files}
+    train, test, wrong = look("org/big", "org/big/test", "org/big:other/train")
+    assert (train, test) == (usable(2300), usable(10))
+    assert "no other/train" in wrong["error"]
+    assert "configs default and the splits" in wrong["error"]
+    assert not list((tmp_path / "hf").rglob("*.parquet"))
+    pieces = asked_for(hub, "GET", "train/0000.parquet")
+    assert len(pieces) > 2
+    assert all(commit_of("org/big", COPY) in one for one in pieces)
+
+
+def test_files_as_they_were_uploaded(hub: Hub) -> None:
+    lines = as_lines(400)
+    cells = "".join(f"{row['prompt']},{row['completion']}\n" for row in rows(400))
+    table = f"prompt,completion\n{cells}".encode()
+    names = {"data/train.jsonl": lines, "t.jsonl.gz": gzip.compress(lines), "train.csv": table}
+    for number, (name, content) in enumerate(names.items()):
+        files = {name: content, "data/test.jsonl": as_lines(7), "README.md": b"# hello"}
+        hub.data_sets[f"org/raw{number}"] = {"main": files}
+    *whole, test, nothing = look("org/raw0", "org/raw1", "org/raw2", "org/raw0/test", "org/raw0/no")
+    assert whole == [usable(400)] * 3
+    assert test == usable(7)
+    assert "no data files of no " in nothing["error"]
+
+
+def test_a_copy_of_the_first_part_only_is_not_taken_for_the_whole(hub: Hub) -> None:
+    hub.data_sets["org/partial"] = {
+        "main": {"train.jsonl": as_lines(90)},
+        COPY: {"default/partial-train/0000.parquet": as_parquet(40)},
+    }
+    assert look("org/partial", "org/partial/train") == [usable(90)] * 2
+
+
+def test_a_hub_that_sends_whole_files_will_do(hub: Hub) -> None:
+    hub.ignores_ranges = True
+    hub.data_sets["org/whole"] = {"main": {"a.jsonl": as_lines(300)}}
+    assert look("org/whole") == [usable(300)]
+
+
+def test_rows_that_do_not_arrive_are_not_bad_rows(hub: Hub) -> None:
+    hub.data_sets["org/raw"] = {"main": {"a.jsonl": as_lines(1000)}}
+    hub.breaks_after = 4
+    assert look("org/raw") == [
+        {"error": "The hub did not send org/raw/a.jsonl. Check the path, or the network."}
+    ]
+
+
+def test_what_the_hub_refuses_is_one_sentence(hub: Hub) -> None:
+    hub.data_sets["org/gated"] = {"main": {"a.jsonl": as_lines(400)}}
+    hub.status["org/gated"] = (403, "GatedRepo")
+    gated, nothing = look("org/gated", "org/nothing")
+    assert "is gated" in gated["error"]
+    assert "hf auth login" in nothing["error"]
+
+
+def test_without_a_network(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert "cannot be reached" in look("org/chats")[0]["error"]
