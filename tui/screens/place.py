@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
+from textual.css.query import NoMatches
 from textual.events import Key
 from textual.screen import Screen
 from textual.widgets import Static
@@ -84,5 +86,6 @@ class Place(Screen[None]):
 
     def receive_machine(self, machine: Machine) -> None:
         """Hand a reading to the bar and to the place."""
-        self.query_one(TopBar).machine = machine
-        self.show_machine(machine)
+        with suppress(NoMatches):  # while the app closes, widgets go before their screen
+            self.query_one(TopBar).machine = machine
+            self.show_machine(machine)
