@@ -13,9 +13,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from core.errors import UserError, describe_os_error
+from core.methods import METHODS, Bits, Method, MethodName, refusal
 
-MethodName = Literal["lora", "qlora", "full"]
 Switch = Literal["auto"] | bool
+Objective = Literal["sft", "pretrain", "dpo", "kto", "orpo"]
 
 
 class _Section(BaseModel):
@@ -53,13 +54,46 @@ class DataSection(_Section):
 class MethodSection(_Section):
     """What is trained."""
 
-    name: MethodName = Field("lora", description="lora, qlora (NF4 base) or full")
-    rank: int = Field(16, ge=1, le=1024, description="LoRA rank r")
+    name: MethodName = Field("lora", description="see core/methods.py for all of them")
+    bits: Bits | None = Field(
+        None, description="of the base's weights: 4 (NF4), 8 or 16; default: the method's usual"
+    )
+    rank: int = Field(16, ge=1, le=1024, description="rank r of the update")
     alpha: float = Field(32, gt=0, description="LoRA alpha; the update is scaled by alpha/r")
-    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the adapter")
     target_modules: Literal["attention", "attention-all", "all-linear"] | list[str] = Field(
         "all-linear", description="attention (q, v), attention-all (q, k, v, o), all-linear, names"
     )
+    layers: int = Field(2, ge=1, description="last-layers: how many of them are trained")
+    virtual_tokens: int = Field(20, ge=1, le=1024, description="prefix, prompt, p-tuning")
+    lr_ratio: float = Field(16, ge=1, description="lora+: learning rate of B over that of A")
+
+    @model_validator(mode="after")
+    def _can_be_trained(self) -> MethodSection:
+        why = refusal(self.name, self.bits)
+        if why is not None:
+            raise ValueError(why)
+        return self
+
+    @property
+    def spec(self) -> Method:
+        """What the method can do."""
+        return METHODS[self.name]
+
+    @property
+    def base_bits(self) -> Bits:
+        """Bits of the base's weights while training; 16 stands for 16 or 32."""
+        return self.bits or self.spec.bits[0]
+
+
+class ObjectiveSection(_Section):
+    """What the model is made better at."""
+
+    name: Objective = Field(
+        "sft",
+        description="sft: answers; pretrain: text; dpo, orpo: chosen over rejected; kto: good, bad",
+    )
+    beta: float = Field(0.1, gt=0, description="dpo, kto, orpo: how close to stay to the base")
 
 
 class TrainingSection(_Section):
@@ -109,6 +143,13 @@ class HardwareSection(_Section):
     """Where it runs and what that costs."""
 
     gpu: Annotated[str, Field(description="auto, cpu, or the GPU's index or UUID")] = "auto"
+    gpus: Literal["all"] | int | list[int] = Field(
+        1, description="how many of this machine's, which (by index), or all"
+    )
+    nodes: int = Field(1, ge=1, description="machines, each with `gpus`")
+    sharding: Literal["auto", "ddp", "fsdp", "zero3"] = Field(
+        "auto", description="several GPUs: a copy on each (ddp), or parts (fsdp, zero3)"
+    )
     dollars_per_hour: float | None = Field(None, ge=0, description="for the running cost")
 
 
@@ -120,6 +161,7 @@ class Recipe(_Section):
     model: ModelSection
     data: DataSection
     method: MethodSection = Field(default_factory=MethodSection)
+    objective: ObjectiveSection = Field(default_factory=ObjectiveSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     hardware: HardwareSection = Field(default_factory=HardwareSection)
@@ -129,12 +171,15 @@ class Recipe(_Section):
     @model_validator(mode="before")
     @classmethod
     def _allow_short_forms(cls, value: Any) -> Any:
-        """`model: id` and `data: file` stand for their sections."""
+        """`model: id`, `data: file`, `method: name` and `objective: name` stand for sections."""
         if isinstance(value, dict):
             if isinstance(value.get("model"), str):
                 value = {**value, "model": {"id": value["model"]}}
             if isinstance(value.get("data"), str):
                 value = {**value, "data": {"train": [value["data"]]}}
+            for key in ("method", "objective"):
+                if isinstance(value.get(key), str):
+                    value = {**value, key: {"name": value[key]}}
         return value
 
     def to_yaml(self) -> str:
@@ -191,6 +236,8 @@ def _sentence(error: ValidationError) -> str:
             findings.append(f"{key} is not a known key")
         elif finding["type"] == "missing":
             findings.append(f"{key} is missing")
+        elif finding["type"] == "value_error":
+            findings.append(f"{key}: {finding['ctx']['error']}")
         else:
             message = finding["msg"][:1].lower() + finding["msg"][1:]
             findings.append(f"{key}: {message} (got {finding['input']!r:.60})")

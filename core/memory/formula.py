@@ -14,11 +14,12 @@ from typing import Literal
 from core.memory.activations import layer_cost
 from core.memory.prediction import CUDA_CONTEXT, Parts, Prediction
 from core.memory.setup import Setup
+from core.methods import MethodName
 from core.models.catalogue import ModelShape
 from core.models.families import Linear, linears, targeted
 from core.units import GIB, MIB
 
-Method = Literal["lora", "qlora", "full"]
+Method = MethodName
 Device = Literal["cuda", "cpu"]
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / 16384  # with double quantisation

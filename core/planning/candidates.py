@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.memory.prediction import Prediction
+from core.methods import MethodName
 from core.models.catalogue import ModelCard
 from core.planning.calibration import ASSUMED, UNMEASURED, Calibration, Pace
-from core.recipe import MethodName
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ alpha twice the rank; 3 epochs under 1,000 rows, 1-2 above; an effective batch o
 
 from __future__ import annotations
 
+from core.methods import MethodName
 from core.planning.candidates import Hyper
-from core.recipe import MethodName
 
 FEW_ROWS, MANY_ROWS = 1_000, 10_000
 SHORT_RUN_STEPS = 100

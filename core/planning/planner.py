@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from core.hardware.machine import Gpu, Machine
+from core.methods import MethodName
 from core.models.catalogue import ModelCard, load_catalogue
 from core.planning.basis import with_device
 from core.planning.calibration import Measurement
@@ -14,7 +15,7 @@ from core.planning.levers import levers_for
 from core.planning.presets import candidate_of
 from core.planning.ranking import recommend
 from core.planning.search import candidate_for, retune
-from core.recipe import MethodName, Recipe
+from core.recipe import Recipe
 from core.units import GIB, bytes_text, duration_text
 
 METHODS: tuple[MethodName, ...] = ("lora", "qlora", "full")

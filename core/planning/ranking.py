@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import log2
 
 from core.memory.prediction import Prediction
+from core.methods import MethodName
 from core.models.catalogue import ModelCard, ModelShape
 from core.planning.candidates import Basis, Candidate
 from core.planning.defaults import MANY_ROWS
-from core.recipe import MethodName
 from core.units import bytes_text, duration_text
 
 LARGE = 8e9  # beyond this, twice the size gains less than it costs to run

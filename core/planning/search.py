@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from core.memory.formula import predict
 from core.memory.prediction import Prediction
+from core.methods import MethodName
 from core.models.catalogue import ModelCard
 from core.planning.candidates import Basis, Candidate, Hyper
 from core.planning.defaults import defaults
 from core.planning.ranking import explain, score
 from core.planning.speed import seconds_per_token, start_seconds
-from core.recipe import MethodName
 
 USUAL_LENGTH = 2048
 LENGTH_STEP = 64

@@ -108,7 +108,8 @@ def _made(point: Point, folder: Path) -> tuple[Any, ModelShape]:
     """Random weights written to the folder, and loaded from there as the worker loads a model."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from core.training.loading import load_base, with_adapter
+    from core.training.adapters import with_adapter
+    from core.training.loading import load_base
 
     tree = config_of(point)
     config = AutoConfig.for_model(**{k: v for k, v in tree.items() if k != "architectures"})

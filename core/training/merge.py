@@ -111,7 +111,7 @@ def _load_base(recipe: Recipe, base: Path) -> Any:
 
     model = load_base(base, recipe)
     model.config.use_cache = True  # off while training; the merged model is for answering
-    return model.dequantize(model.dtype) if recipe.method.name == "qlora" else model
+    return model.dequantize(model.dtype) if recipe.method.base_bits < 16 else model
 
 
 def _fingerprint(weight: Any) -> int:

@@ -19,6 +19,7 @@ from core.recipe import Recipe
 from core.runs.directory import RunDirectory
 from core.runs.identity import Identity, check_same, checkpoint_identity, read_identity
 from core.runs.state import Exit
+from core.training.adapters import with_adapter
 from core.training.best import Judge, read_judge
 from core.training.checkpoints import (
     checkpoint_step,
@@ -26,7 +27,7 @@ from core.training.checkpoints import (
     is_whole,
     newest_checkpoint,
 )
-from core.training.loading import load_base, with_adapter
+from core.training.loading import load_base
 from core.training.measured import measured
 from core.training.peaks import memory_peaks
 from core.training.preflight import levers, wants_checkpointing
@@ -54,7 +55,7 @@ def train(
     watch = Watch(run, reporter, schedule(recipe, len(prepared.train)), StopSwitch(run))
     watch.identity = checkpoint_identity(recipe, base, run.data / TRAIN)
     _check_unchanged(run, watch.identity)
-    model = with_adapter(load_base(base, recipe), recipe.method)
+    model = with_adapter(load_base(base, recipe), recipe.method, watch.plan.total)
     checkpoint = _start(run, reporter, watch)
     watch.stop.install()
     while True:

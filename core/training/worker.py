@@ -103,7 +103,7 @@ def _tell_encoding(reporter: Reporter, progress: Progress) -> None:
 
 def is_trained(run: RunDirectory, recipe: Recipe) -> bool:
     """Whether the training's result is there; it is put in its place in one step."""
-    place = run.merged if recipe.method.name == "full" else run.adapter
+    place = run.adapter if recipe.method.spec.has_adapter else run.merged
     return place.is_dir()
 
 

@@ -122,7 +122,7 @@ def build(shape: ModelShape, point: Point, device: str) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from core.recipe import MethodSection
-    from core.training.loading import with_adapter
+    from core.training.adapters import with_adapter
 
     config = AutoConfig.for_model(shape.model_type, **config_arguments(shape))
     with torch.device("cpu" if point.method == "qlora" else device):

@@ -17,7 +17,7 @@ NF4_BLOCK, ABSMAX_BLOCK = 64, 256
 def build(setup: Setup) -> Any:
     """The model in training mode, with its trainable parameters marked."""
     from core.recipe import MethodSection
-    from core.training.loading import with_adapter
+    from core.training.adapters import with_adapter
 
     method = MethodSection.model_validate(
         {

@@ -17,7 +17,8 @@ from transformers import (
 
 from core.data.encoding import IGNORED
 from core.recipe import MethodSection, parse_recipe
-from core.training.loading import load_base, with_adapter
+from core.training.adapters import with_adapter
+from core.training.loading import load_base
 from core.training.loss import labelled_loss_sum, labelled_tokens
 from core.training.modes import measuring
 

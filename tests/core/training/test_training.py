@@ -98,9 +98,9 @@ def test_qlora_trains_on_a_four_bit_base(
 
     seen: list[set[str]] = []
 
-    def spy(model: Any, method: Any) -> Any:
+    def spy(model: Any, method: Any, steps: int) -> Any:
         seen.append({type(module).__name__ for module in model.modules()})
-        return original(model, method)
+        return original(model, method, steps)
 
     original = session.with_adapter
     monkeypatch.setattr(session, "with_adapter", spy)
