@@ -69,8 +69,9 @@ async def test_a_living_run_is_whole_at_every_size(tmp_path, size):
             text = shown(pilot)
     for words in ("▶ running", "spoken-json", "▸ train", "step 38 of 60", "left", "worker.log"):
         assert words in text
-    for words in ("learning rate", "grad norm", "tokens/s", "elapsed", "$", "RAM", "checkpoint at step 30"):
+    for words in ("learning rate", "grad norm", "tokens/s", "elapsed", "$", "RAM"):
         assert words in text
+    assert "checkpoint at step 30" in text
     assert MARK in text
     assert "…" not in text.split("worker.log")[0], "nothing above the log is cut"
     lines = text.split("\n")
