@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from shlex import quote
 from threading import Event
 
 from core.data.advice import advise
@@ -201,9 +202,11 @@ class Inspection:
             return None
         if self.recognition.format == "unknown" and self.recognition.columns:
             columns = ", ".join(self.recognition.columns[:12])
+            mapping = self.recognition.suggestion or {"prompt": "FIELD", "completion": "FIELD"}
+            said = " ".join(f"--map {quote(f'{role}={name}')}" for role, name in mapping.items())
             return (
                 f"No format is recognised in {self.source.name} (its fields: {columns})."
-                " Say what they are with --map prompt=FIELD --map completion=FIELD."
+                f" Say what they are, for example with {said}."
             )
         worst = max(self.tally.fatal, key=lambda code: self.tally.fatal[code], default=None)
         if worst is None:

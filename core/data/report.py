@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,7 +14,8 @@ MAX_ROWS_LISTED = 20
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One kind of finding. `rows` are 1-based record numbers, at most the first 20."""
+    """One kind of finding. `rows` are 1-based record numbers, at most the first 20; `example` says
+    what it is in the first of them (printable), where it shows in a row alone."""
 
     code: str
     severity: Severity
@@ -21,6 +23,7 @@ class Problem:
     rows: tuple[int, ...]
     message: str
     remedy: str = ""
+    example: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,13 @@ class Report:
         tree["problems"] = list(tree["problems"])
         tree.pop("complete")
         return tree
+
+
+def merged_bins(bins: Sequence[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+    """At most `most` bins: neighbours are put together, the rows stay the same in sum."""
+    step = -(-len(bins) // most)
+    groups = [bins[at : at + step] for at in range(0, len(bins), step)]
+    return [(group[-1][0], sum(rows for _, rows in group)) for group in groups]
 
 
 def report_from_wire(tree: dict[str, Any]) -> Report:

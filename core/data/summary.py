@@ -21,6 +21,7 @@ from core.data.report import (
     TokenStatistics,
 )
 from core.data.tally import Tally
+from core.text import printable
 
 FEW = 500
 VERY_FEW = 50
@@ -57,7 +58,8 @@ def _problem(code: str, tally: Tally) -> Problem:
     message = f"{count} {'row' if count == 1 else 'rows'} {_agree(kind.what, count)}"
     if sampled := _sampled(code, tally):
         message = f"In a sample of {sampled} rows: {message}"
-    return Problem(code, severity, count, tuple(tally.listed[code]), message, kind.remedy)
+    example = printable(tally.details.get(code, ""), single_line=True)
+    return Problem(code, severity, count, tuple(tally.listed[code]), message, kind.remedy, example)
 
 
 def _sampled(code: str, tally: Tally) -> int:

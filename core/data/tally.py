@@ -26,6 +26,7 @@ _ARRAYS = (
 )  # fmt: skip
 _COUNTS = ("ledger", "counts", "fatal", "patterns", "languages")
 _TOTALS = ("truncated", "lines")
+_FIRSTS = ("listed", "details")
 Flags = NDArray[np.bool_]
 Hashes = NDArray[np.uint64]
 _RATIO = 8.0
@@ -53,6 +54,8 @@ class Tally:
         self.ledger: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.listed: dict[str, list[int]] = {}
+        self.details: dict[str, str] = {}
+        """By code, what it is in the first row that has it."""
         self.fatal: Counter[str] = Counter()
         self.tokens = array("L")
         self.trained = array("L")
@@ -94,6 +97,8 @@ class Tally:
         dropped = reason not in (None, "truncated")
         if dropped and reason is not None:
             self.fatal[reason] += 1
+        for finding in verdict.findings:
+            self.details.setdefault(finding.code, finding.detail)
         self._remember(verdict, codes, usable=not dropped)
 
     def _add_tokens(self, encoded: Sequence[Encoded], codes: set[str]) -> str | None:
@@ -136,7 +141,7 @@ class Tally:
     def as_part(self) -> dict[str, Any]:
         """All of it as JSON, for the process that puts the parts together."""
         arrays = {name: b64encode(getattr(self, name).tobytes()).decode() for name in _ARRAYS}
-        return {**arrays, **{name: getattr(self, name) for name in (*_COUNTS, *_TOTALS, "listed")}}
+        return {**arrays, **{name: getattr(self, name) for name in (*_COUNTS, *_TOTALS, *_FIRSTS)}}
 
     def append_part(self, part: dict[str, Any], after: int) -> None:
         """Add the next part of the source; its row numbers begin after `after`."""
@@ -152,6 +157,7 @@ class Tally:
             getattr(self, name).update(part[name])
         for name in _TOTALS:
             setattr(self, name, getattr(self, name) + part[name])
+        self.details = {**part["details"], **self.details}
         for code, rows in part["listed"].items():
             for number in rows:
                 self._list(code, number + after)

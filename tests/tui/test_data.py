@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from core.data.report import merged_bins
 from tests.tui.conftest import HOSTILE, SIZES, Open, sees, shown, until
 from tui.app import TuneDeck
 from tui.deck import Deck
 from tui.widgets.path_input import complete_path
 from tui.widgets.row_table import RowTable
-from tui.widgets.statistics import merged_bins
 
 
 def turn(question: str, answer: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from textual.app import ComposeResult
 from textual.content import Content
 
-from core.data.report import Report, TokenStatistics
+from core.data.report import Report, TokenStatistics, merged_bins
 from core.units import count_text
 from tui.widgets.painted import LiveLines
 from tui.widgets.row_pane import Pane
@@ -93,13 +93,6 @@ def _verdict(tokens: TokenStatistics, max_length: int) -> list[Content]:
         )
         lines.append(Content.styled(sample, "$text-muted"))
     return lines
-
-
-def merged_bins(bins: Sequence[tuple[int, int]], most: int) -> list[tuple[int, int]]:
-    """At most `most` bins: neighbours are put together, the rows stay the same in sum."""
-    step = -(-len(bins) // most)
-    groups = [bins[at : at + step] for at in range(0, len(bins), step)]
-    return [(group[-1][0], sum(rows for _, rows in group)) for group in groups]
 
 
 def _histogram_line(
