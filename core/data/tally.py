@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.data.answers import OTHER, cut_off, form_of, unlike
-from core.data.encoding import Encoded
+from core.data.encoding import NO_CALLS, Encoded
 from core.data.examples import Text
 from core.data.identity import answer_of, fingerprints, roles_of
 from core.data.near import HASHES, Signatures, near_duplicates, similar_to
@@ -109,6 +109,8 @@ class Tally:
         if cut:
             self.truncated += 1
             codes.add("too-long")
+        if any(NO_CALLS in note for one in encoded for note in one.notes):
+            codes.add("unshown-tool-call")
         if trained == 0:
             codes.add("no-trained-tokens")
             return "no-trained-tokens"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -150,9 +151,21 @@ def _tell(report: Report, cleaned: Cleaned | None, preview: list[str], *, as_jso
         return
     lines = report_lines(report) + preview
     lines += cleaned_lines(cleaned) if cleaned is not None else []
-    click.echo(printable("\n".join(lines)))
+    click.echo("\n".join(_wrapped(printable("\n".join(lines)).split("\n"))))
     if report.error:
         raise UserError(report.error)
+
+
+def _wrapped(lines: list[str]) -> list[str]:
+    """Sentences broken between words where a person reads them; programs get whole lines."""
+    if not sys.stdout.isatty():
+        return lines
+    width = max(40, shutil.get_terminal_size().columns - 1)
+    wrapped = []
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()))
+        wrapped += textwrap.wrap(line, width, subsequent_indent=indent) or [""]
+    return wrapped
 
 
 def _show_progress(progress: Progress | None) -> None:
