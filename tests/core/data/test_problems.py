@@ -34,11 +34,13 @@ def asked(answer: str) -> str:
     return row(("user", "What else?"), ("assistant", answer))
 
 
+END = "of the book asks all of you."
 SOUND = [
     row(("user", f"Please add {n} and {n + 7} for me, in words if you can."),
-        ("assistant", f"Adding {n} to {n + 7} gives {2 * n + 7}, as exercise {n * 13} asks all of you."))
+        ("assistant", f"Adding {n} to {n + 7} gives {2 * n + 7}, as exercise {n * 13} {END}"))
     for n in range(60)
 ]  # fmt: skip
+NEARLY = SOUND[3].replace("of you", "of us")
 FOUND = [
     ("invalid-json", '{"messages": [{"role"'),
     ("encoding", asked(f"Gr\ufffd\ufffde. {LONG}")),
@@ -54,7 +56,7 @@ FOUND = [
     ("too-long", row(("user", "x " * 200), ("assistant", LONG))),
     ("no-trained-tokens", row(("user", "x " * 600), ("assistant", LONG))),
     ("duplicate", SOUND[3]),
-    ("near-duplicate", SOUND[3].replace("asks all of you.", "asks all of us.")),
+    ("near-duplicate", NEARLY),
     ("conflicting-answers", SOUND[3].replace("Adding 3 to 10 gives 13", "Nobody can tell you")),
     ("response-length-outlier", asked(LONG * 60)),
     ("inconsistent-format", ""),
@@ -106,14 +108,12 @@ def test_the_first_row_that_has_it_is_told_in_words(tmp_path: Path) -> None:
 
 def test_leakage_both_ways(tmp_path: Path) -> None:
     held_out = tmp_path / "held.jsonl"
-    held_out.write_text(
-        "\n".join([SOUND[0], SOUND[1].replace("asks all of you.", "asks all of us.")])
-    )
+    held_out.write_text("\n".join([SOUND[0], NEARLY]))
     report = look(tmp_path, SOUND, held_out=[str(held_out)])
     assert report.leakage is not None
     assert (report.leakage.exact, report.leakage.near) == (1, 1)
     (problem,) = (one for one in report.problems if one.code == "leakage")
-    assert problem.rows == (1, 2)
+    assert problem.rows == (1, 4)
 
 
 def test_every_code_is_tried() -> None:
