@@ -156,12 +156,13 @@ class Inspection:
             on_progress(self.progress)
         return self.report
 
-    def look_for(self, held_out: Sequence[str], *, exact: bool = False) -> None:
+    def look_for(self, held_out: Sequence[str], *, exact: bool = False) -> Leakage:
         """After the pass: which rows are also in the data that are held out for evaluation."""
         other = Inspection(resolve(held_out), mapping=self._mapping, exact=exact)
         other.run()
-        self.leakage = leakage_of(other.source.name, other.tally, self.tally)
         self.tally.mark_leaks(*self.tally.shared_with(other.tally))
+        self.leakage = found = leakage_of(other.source.name, other.tally, self.tally)
+        return found
 
     @property
     def progress(self) -> Progress:

@@ -176,7 +176,7 @@ def report_from_wire(tree: dict[str, Any]) -> Report:
         ),
         "sample": None if tree["sample"] is None else Sample(**tree["sample"]),
         "statistics": _statistics(tree["statistics"]),
-        "leakage": _leakage(tree["leakage"]),
+        "leakage": None if tree["leakage"] is None else leakage_from_wire(tree["leakage"]),
         "advice": tuple(Advice(**one) for one in tree["advice"]),
     }
     return Report(**{**tree, **made})
@@ -199,5 +199,5 @@ def _statistics(tree: dict[str, Any] | None) -> Statistics | None:
     return Statistics(**{**tree, **spreads})
 
 
-def _leakage(tree: dict[str, Any] | None) -> Leakage | None:
-    return None if tree is None else Leakage(**{**tree, "numbers": tuple(tree["numbers"])})
+def leakage_from_wire(tree: dict[str, Any]) -> Leakage:
+    return Leakage(**{**tree, "numbers": tuple(tree["numbers"])})

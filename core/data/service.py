@@ -24,6 +24,7 @@ from core.data.exact import tokens_of
 from core.data.inspection import Inspection
 from core.data.preview import detail_of, preview_of, searchable
 from core.data.problems import codes_of
+from core.data.report import Leakage
 from core.data.rows import (
     CleanCopy,
     Opened,
@@ -222,6 +223,14 @@ class Session:
         left_out = printable(str(done.list), single_line=True)
         return CleanCopy(kept, left_out, done.kept, done.removed)
 
+    def compare(self, held_out: list[str]) -> Leakage:
+        """Look for rows that are also held out; the report says so from then on."""
+        if self.inspection.progress.stage != "done":
+            raise UserError("The pass has not come to its end.", "r reads the source anew.")
+        found = self.inspection.look_for(held_out)
+        self._tell_report()
+        return found
+
     def tokens(self, number: int) -> RowTokens:
         verdict = self._judged(self._position(number))
         if self._tokenizer is None:
@@ -247,7 +256,7 @@ class Service:
                 if self._session is not None:
                     self._session.stop()
                 continue
-            if request["ask"] == "clean":  # it reads the whole source: nobody waits for that
+            if request["ask"] in ("clean", "compare"):  # they read whole files: nobody waits
                 Thread(target=self._reply_to, args=(request,), daemon=True).start()
             else:
                 self._reply_to(request)
@@ -282,6 +291,8 @@ class Service:
                 return try_mapping(self._session.inspection, request["mapping"])
             case "clean":
                 return self._session.write_clean(request["file"])
+            case "compare":
+                return self._session.compare(request["source"])
         raise UserError(f"The data helper cannot {request['ask']}.")
 
     def _open(self, request: dict[str, Any]) -> Opened:

@@ -199,7 +199,11 @@ class Tally:
         return exact, near & ~exact
 
     def mark_leaks(self, exact: Flags, near: Flags) -> None:
-        """Mark rows that are also in the data that are held out."""
+        """Mark rows that are also in the data that are held out, and no others."""
+        masks = np.frombuffer(self.masks, np.uint32)
+        masks &= np.uint32(~BIT["leakage"] & 0xFFFFFFFF)
+        for known in (self.counts, self.listed):
+            known.pop("leakage", None)  # type: ignore[attr-defined]
         self._mark("leakage", exact | near)
 
     def _mark(self, code: str, rows: Flags) -> None:

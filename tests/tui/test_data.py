@@ -215,7 +215,7 @@ async def test_a_cleaned_copy_is_saved_and_nothing_is_overwritten(
         await sees(pilot, "31 usable")
         await pilot.press("w")
         await sees(pilot, "The original stays as it is.")
-        entry = pilot.app.screen.query_one("#copy-path")
+        entry = pilot.app.screen.query_one("#asked-path")
         assert entry.value == str(flawed.with_name("flawed.clean.jsonl"))
         entry.value = str(flawed)
         await pilot.press("enter")
