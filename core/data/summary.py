@@ -26,6 +26,7 @@ from core.text import printable
 FEW = 500
 VERY_FEW = 50
 _BINS = 24
+_FAR = 2
 _BATCH = 8
 _CHUNK_BATCHES = 32
 _USUAL_LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -247,11 +248,16 @@ def percentile(ordered: Sequence[int], percent: int) -> int:
 
 
 def histogram(ordered: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """(upper bound, rows) of equal bins from 0 to the largest value."""
-    width = max(1, -(-ordered[-1] // _BINS))
+    """(upper bound, rows) of equal bins from 0 on. Where a few rows are far longer than the rest,
+    the last bin takes all of these, for else they would press the others into one."""
+    usual = percentile(ordered, 99)
+    top = ordered[-1] if ordered[-1] <= _FAR * usual else usual
+    width = max(1, -(-top // _BINS))
     bins: dict[int, int] = {}
     for value in ordered:
         upper = max(1, -(-value // width)) * width
         bins[upper] = bins.get(upper, 0) + 1
-    last = max(bins)
-    return tuple((upper, bins.get(upper, 0)) for upper in range(width, last + 1, width))
+    last = max(-(-top // width), 1) * width
+    equal = tuple((upper, bins.get(upper, 0)) for upper in range(width, last + 1, width))
+    far = sum(rows for upper, rows in bins.items() if upper > last)
+    return (*equal, (ordered[-1], far)) if far else equal

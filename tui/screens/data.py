@@ -146,13 +146,15 @@ class DataScreen(Place):
             name, dict(mapping or {}), self.model, self.deck.max_length, self.deck.train_on
         )
         self.query_one(PathInput).value = name
+        before = self._session.source
+        again = before is not None and before.name == name
         if name != self.deck.source:
             self.deck.held_out = None
         self.deck.source, self.deck.report = name, None
         self._error = None
         self.query_one(Errands).say()
         self._session.source = source
-        self.query_one(DataViews).start(source)
+        self.query_one(DataViews).start(source, again=again)
         self._show()
         self._open(source)
 

@@ -124,16 +124,16 @@ def copy_line(copy: CleanCopy) -> Content:
 
 def leakage_line(found: Leakage) -> Content:
     """What of the held-out rows is in the open ones too."""
-    name = f"the {count_text(found.rows)} rows held out in {printable(found.source)}"
+    rows = f"{count_text(found.rows)} rows held out"
+    name = printable(found.source.rstrip("/").rsplit("/", 1)[-1], single_line=True)
+    where = (f"   {name}", "$text-muted")
     shared = found.exact + found.near
     if not shared:
-        return Content.assemble(("✓", "bold $success"), f" none of {name} is in these rows too")
+        return Content.assemble(("✓", "bold $success"), f" none of {rows} is here too", where)
+    split = f"{count_text(found.exact)} to the letter, {count_text(found.near)} nearly"
     are = "are" if shared != 1 else "is"
-    return Content.assemble(
-        ("✗", "bold $error"),
-        f" {count_text(shared)} of {name} {are} in these rows too"
-        f" ({count_text(found.exact)} to the letter, {count_text(found.near)} nearly)",
-    )
+    words = f" {count_text(shared)} of {rows} {are} here too: {split}"
+    return Content.assemble(("✗", "bold $error"), words, where)
 
 
 def problem_row(problem: Problem) -> Row:
