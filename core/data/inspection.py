@@ -23,6 +23,7 @@ from core.data.rows import Progress
 from core.data.scanner import Orders, is_sampled
 from core.data.sources import Source, resolve
 from core.data.summary import (
+    agree,
     leakage_of,
     ordered,
     problems,
@@ -212,10 +213,11 @@ class Inspection:
         worst = max(self.tally.fatal, key=lambda code: self.tally.fatal[code], default=None)
         if worst is None:
             return f"{self.source.name} holds no rows."
-        return (
-            f"None of the {self.tally.rows} rows in {self.source.name} can be trained on:"
-            f" they {KINDS[worst].what} {KINDS[worst].remedy}"
-        )
+        rows, what = self.tally.rows, agree(KINDS[worst].what, self.tally.rows)
+        none = f"None of the {rows} rows in {self.source.name} can be trained on: they {what}"
+        if rows == 1:
+            none = f"The only row in {self.source.name} cannot be trained on: it {what}"
+        return f"{none} {KINDS[worst].remedy}"
 
 
 def inspect(

@@ -56,7 +56,7 @@ def _problem(code: str, tally: Tally) -> Problem:
         severity = "error"
     elif code in ("encoding", "empty-response"):
         severity = "warning"
-    message = f"{count} {'row' if count == 1 else 'rows'} {_agree(kind.what, count)}"
+    message = f"{count} {'row' if count == 1 else 'rows'} {agree(kind.what, count)}"
     if sampled := _sampled(code, tally):
         message = f"In a sample of {sampled} rows: {message}"
     example = printable(tally.details.get(code, ""), single_line=True)
@@ -78,9 +78,11 @@ _SINGULAR = {"are": "is", "have": "has", "lack": "lacks", "do": "does", "repeat"
              "ask": "asks", "answer": "answers", "hold": "holds", "cannot": "cannot"}  # fmt: skip
 
 
-def _agree(what: str, count: int) -> str:
+def agree(what: str, count: int) -> str:
+    """What is wrong with so many rows, with its verbs in the right number."""
     verb, rest = what.split(" ", 1)
-    return f"{_SINGULAR.get(verb, verb)} {rest}" if count == 1 else what
+    one = f"{_SINGULAR.get(verb, verb)} {rest.replace(' and are ', ' and is ')}"
+    return one if count == 1 else what
 
 
 def ordered(ledger: Mapping[str, int]) -> dict[str, int]:

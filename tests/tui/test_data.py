@@ -310,6 +310,24 @@ async def test_the_figures_say_what_the_rows_are_like(
         await sees(pilot, "Zhou et al. 2023")
 
 
+async def test_names_of_columns_and_files_are_drawn_and_not_obeyed(
+    opened: Open, tmp_path: Path, tiny_model: Path
+) -> None:
+    """Also in the lines that one types in, which hold them as they are."""
+    evil = "\x1b[2J\x9b31m\u202e"
+    path = tmp_path / f"{evil}.jsonl"
+    write(path, [{f"kys{evil}": "q", f"vast{evil}": "a"}] * 3)
+    async with opened((120, 36), deck_for(path, tiny_model), "data") as pilot:
+        await sees(pilot, "3 of the first 3 rows can be used")
+        assert "␛[2J�31m�" in shown(pilot)
+        assert not set(shown(pilot)) & set(evil) - set("[2J31m")
+        await pilot.press("enter")
+        await sees(pilot, "3 usable")
+        app = pilot.app
+        assert isinstance(app, TuneDeck)
+        assert app.deck.mapping == {"prompt": f"kys{evil}", "completion": f"vast{evil}"}
+
+
 async def test_a_source_that_is_not_there_is_one_sentence(opened: Open, tmp_path: Path) -> None:
     async with opened((80, 24), Deck(source=str(tmp_path / "gone.jsonl")), "data") as pilot:
         await sees(pilot, "✗")

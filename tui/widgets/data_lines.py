@@ -21,6 +21,10 @@ from tui.widgets.phrases import spread
 if TYPE_CHECKING:
     from tui.data_session import Source
 
+UNRECOGNISED = UserError(
+    "No format is recognised: no column has a known name.",
+    "Columns (←→) asks which has which role.",
+)
 NO_PROBLEMS = Content.styled("No problems have been found.", "$text-muted")
 TRAINED = {"assistant": "", "last": "last answers only", "all": "every token trained"}
 """What of the rows is trained; the usual is not worth a word."""
@@ -49,6 +53,8 @@ def head_lines(source: Source, note: str, width: int) -> list[Content]:
     room = width - left.cell_length - 2
     whose = next((text for text in (f"{name}, {how}", how, cut) if len(text) <= room), "")
     first = spread(left, Content.styled(whose, "$text-muted"), width)
+    if opened.format == "unknown" and opened.columns:
+        return [first, *error_lines(UNRECOGNISED, width)]
     if source.report is not None and source.report.error:
         return [first, *error_lines(UserError(source.report.error), width)]
     return [first, _token_line(source.report, note)]
