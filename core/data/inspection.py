@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -95,6 +96,10 @@ class Inspection:
             with self.source.files[0].path.open("rb") as file:
                 head = file.read(_HEAD_BYTES)
             return self.source.bytes / len(head) * max(1, head.count(b"\n"))
+        kinds = {(file.kind, file.packing) for file in self.source.files}
+        if kinds == {("json", "")}:  # it is read in big chunks, whatever a row takes
+            read = sum(map(_size_of, self.first))
+            return self.source.bytes / max(1, read) * first
         return self.source.bytes / max(1, self._meter.position) * first
 
     @property
@@ -218,6 +223,12 @@ class Inspection:
         if rows == 1:
             none = f"The only row in {self.source.name} cannot be trained on: it {what}"
         return f"{none} {KINDS[worst].remedy}"
+
+
+def _size_of(record: Record) -> int:
+    """About the bytes that a row takes in a file."""
+    text = json.dumps(record.value, ensure_ascii=False, default=str)
+    return len(text.encode("utf-8", "replace"))
 
 
 def inspect(
