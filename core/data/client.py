@@ -34,7 +34,7 @@ from threading import Lock, Thread
 from typing import Any, Literal
 
 from core.children import Child, Message
-from core.data.report import Report, report_from_wire
+from core.data.report import Leakage, Report, leakage_from_wire, report_from_wire
 from core.data.rows import (
     CleanCopy,
     MappingTrial,
@@ -152,6 +152,11 @@ class DataClient:
         """Write a cleaned copy of the open source (`core.data.cleaning`). It may take minutes;
         other calls are answered meanwhile. UserError when the file is there already."""
         return CleanCopy(**self._ask({"ask": "clean", "file": str(file)}))
+
+    def compare(self, held_out: Sequence[str]) -> Leakage:
+        """Which rows are also in the data held out for evaluation; once the pass has ended. The
+        report that follows says so too. Other calls are answered meanwhile."""
+        return leakage_from_wire(self._ask({"ask": "compare", "source": list(held_out)}))
 
     def cancel(self) -> None:
         """Give up the pass that is running; rows that are known stay readable."""

@@ -28,6 +28,8 @@ from core.data.tokenizer import Offset, Tokenizer
 
 TrainOn = Literal["assistant", "last", "all"]
 Tools = Sequence[dict[str, Any]]
+NO_CALLS = "the template does not show tool calls"
+"""Why an answer that is a tool call is not trained, for some templates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +251,16 @@ def _render_answer(
             f"The template begins generation with {added!r}, which is not in the training row.",
         )
     end = _end_of_answer(text, start, len(text), tokenizer)
+    if not _shows_calls(messages[at], text[start:end]):
+        note = f"Turn {at + 1} is not trained: {NO_CALLS}."
+        return _Rendered(text, (), (*notes, note))
     return _Rendered(text, ((start, end),), notes)
+
+
+def _shows_calls(message: Message, answer: str) -> bool:
+    """Whether an answer's tool calls are in what the template makes of it. Without them the model
+    would learn to say nothing where a call belongs."""
+    return all(call["function"]["name"] in answer for call in message.get("tool_calls") or ())
 
 
 def _end_of_header(prompt: str, text: str, before: str, tokenizer: Tokenizer) -> int:

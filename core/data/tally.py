@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.data.answers import OTHER, cut_off, form_of, unlike
-from core.data.encoding import Encoded
+from core.data.encoding import NO_CALLS, Encoded
 from core.data.examples import Text
 from core.data.identity import answer_of, fingerprints, roles_of
 from core.data.near import HASHES, Signatures, near_duplicates, similar_to
@@ -26,6 +26,7 @@ _ARRAYS = (
 )  # fmt: skip
 _COUNTS = ("ledger", "counts", "fatal", "patterns", "languages")
 _TOTALS = ("truncated", "lines")
+_FIRSTS = ("listed", "details")
 Flags = NDArray[np.bool_]
 Hashes = NDArray[np.uint64]
 _RATIO = 8.0
@@ -53,6 +54,8 @@ class Tally:
         self.ledger: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.listed: dict[str, list[int]] = {}
+        self.details: dict[str, str] = {}
+        """By code, what it is in the first row that has it."""
         self.fatal: Counter[str] = Counter()
         self.tokens = array("L")
         self.trained = array("L")
@@ -94,6 +97,8 @@ class Tally:
         dropped = reason not in (None, "truncated")
         if dropped and reason is not None:
             self.fatal[reason] += 1
+        for finding in verdict.findings:
+            self.details.setdefault(finding.code, finding.detail)
         self._remember(verdict, codes, usable=not dropped)
 
     def _add_tokens(self, encoded: Sequence[Encoded], codes: set[str]) -> str | None:
@@ -104,6 +109,8 @@ class Tally:
         if cut:
             self.truncated += 1
             codes.add("too-long")
+        if any(NO_CALLS in note for one in encoded for note in one.notes):
+            codes.add("unshown-tool-call")
         if trained == 0:
             codes.add("no-trained-tokens")
             return "no-trained-tokens"
@@ -136,7 +143,7 @@ class Tally:
     def as_part(self) -> dict[str, Any]:
         """All of it as JSON, for the process that puts the parts together."""
         arrays = {name: b64encode(getattr(self, name).tobytes()).decode() for name in _ARRAYS}
-        return {**arrays, **{name: getattr(self, name) for name in (*_COUNTS, *_TOTALS, "listed")}}
+        return {**arrays, **{name: getattr(self, name) for name in (*_COUNTS, *_TOTALS, *_FIRSTS)}}
 
     def append_part(self, part: dict[str, Any], after: int) -> None:
         """Add the next part of the source; its row numbers begin after `after`."""
@@ -152,6 +159,7 @@ class Tally:
             getattr(self, name).update(part[name])
         for name in _TOTALS:
             setattr(self, name, getattr(self, name) + part[name])
+        self.details = {**part["details"], **self.details}
         for code, rows in part["listed"].items():
             for number in rows:
                 self._list(code, number + after)
@@ -191,7 +199,11 @@ class Tally:
         return exact, near & ~exact
 
     def mark_leaks(self, exact: Flags, near: Flags) -> None:
-        """Mark rows that are also in the data that are held out."""
+        """Mark rows that are also in the data that are held out, and no others."""
+        masks = np.frombuffer(self.masks, np.uint32)
+        masks &= np.uint32(~BIT["leakage"] & 0xFFFFFFFF)
+        for known in (self.counts, self.listed):
+            known.pop("leakage", None)  # type: ignore[attr-defined]
         self._mark("leakage", exact | near)
 
     def _mark(self, code: str, rows: Flags) -> None:
