@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from core.models.filtering import matches
 from core.planning.candidates import Candidate, Plan
+from core.planning.data import DataSize, size_of
 from core.planning.learning import measurements
 from core.planning.planner import plan
 from core.planning.recipes import recipe_for
@@ -64,17 +65,13 @@ class PlanSession:
         report = self.deck.report
         counted = report.tokens if report else None
         rows = report.usable if report and report.usable else ASSUMED_ROWS
-        counted_rows = (counted.counted_rows or rows) if counted else rows
+        example = DataSize(rows, ASSUMED_TOKENS, ASSUMED_TOKENS, ASSUMED_TOKENS)
         self.measured = measurements()
         return plan(
             machine,
-            rows=rows,
-            tokens_per_row=counted.total / counted_rows if counted else ASSUMED_TOKENS,
-            p95=counted.p95 if counted else ASSUMED_TOKENS,
-            max_tokens=counted.max if counted else ASSUMED_TOKENS,
+            size_of(report) if report and counted else example,
             models=[self.only] if self.only else None,
             dollars_per_hour=self.price,
-            cut_at=counted.cut_at if counted else (),
             measured=self.measured,
         )
 
