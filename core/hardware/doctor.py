@@ -10,15 +10,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from core.hardware.doctor_gpu import look_at_gpus, try_four_bit_linear
 from core.hardware.findings import Finding
 from core.hardware.machine import Machine
 from core.hardware.readings import read_machine
+from core.hardware.stack import installed, torch_cuda, torch_text
 from core.models.hub_cache import cache_root, offline
 from core.paths import home
 from core.units import GIB, bytes_text
@@ -60,29 +58,11 @@ def _python() -> Finding:
     return Finding("Python", "ok", f"{text} ({sys.executable})")
 
 
-def torch_cuda() -> str | None:
-    """The CUDA version torch was built for, from its version file; None for a CPU build."""
-    spec = find_spec("torch")
-    if spec is None or spec.origin is None:
-        return None
-    try:
-        text = (Path(spec.origin).parent / "version.py").read_text()
-    except OSError:
-        return None
-    for line in text.splitlines():
-        name, _, value = line.partition("=")
-        if name.split(":")[0].strip() == "cuda":
-            stripped = value.strip().strip("'\"")
-            return None if stripped in ("None", "") else stripped
-    return None
-
-
 def _torch(machine: Machine) -> Finding:
-    number = _installed("torch")
+    number = installed("torch")
     if number is None:
         return Finding("torch", "bad", "not installed", "Run `pip install torch`.")
-    cuda = torch_cuda()
-    build = f"{number}, built for {'CUDA ' + cuda if cuda else 'the CPU only'}"
+    cuda, build = torch_cuda(), torch_text()
     if machine.gpus and cuda is None:
         remedy = "Install a CUDA build of torch (pytorch.org, “Get started”)."
         return Finding("torch", "bad", f"{build}, but there is a GPU", remedy)
@@ -94,7 +74,7 @@ def _torch(machine: Machine) -> Finding:
 
 def _stack() -> list[Finding]:
     found = [_package(name, *bounds) for name, bounds in STACK.items()]
-    number = _installed("bitsandbytes")
+    number = installed("bitsandbytes")
     if number is None:
         remedy = "Run `pip install bitsandbytes`; without it there is no QLoRA."
         return [*found, Finding("bitsandbytes", "warning", "not installed", remedy)]
@@ -102,7 +82,7 @@ def _stack() -> list[Finding]:
 
 
 def _package(name: str, least: tuple[int, ...], below: tuple[int, ...] | None) -> Finding:
-    number = _installed(name)
+    number = installed(name)
     wanted = f"{name}>={_dotted(least)}" + (f",<{_dotted(below)}" if below else "")
     if number is None:
         return Finding(name, "bad", "not installed", f"Run `pip install '{wanted}'`.")
@@ -110,13 +90,6 @@ def _package(name: str, least: tuple[int, ...], below: tuple[int, ...] | None) -
     if parts < least or (below is not None and parts >= below):
         return Finding(name, "bad", f"{number}, not in range", f"Run `pip install '{wanted}'`.")
     return Finding(name, "ok", number)
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _number(text: str) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from core.children import command
-from core.hardware.facts import NA, gpu_facts, memory_text, others_text
+from core.hardware.facts import NA, gpu_facts, memory_text, others_text, slowed_seriously
 from core.hardware.findings import Finding, Verdict
 from core.hardware.machine import Gpu, Machine
 from core.units import GIB
@@ -15,8 +15,6 @@ OLDEST_CAPABILITY = (7, 0)
 BF16_CAPABILITY = (8, 0)
 LITTLE_FREE = 4 * GIB
 SHORT_FACTS = ("utilisation", "temperature", "power", "clocks", "PCIe", "capability")
-SERIOUS = ("hardware slowdown", "temperature", "hardware temperature", "power brake")
-"""Reasons for lower clocks that something can be done about; a power limit is set by its owner."""
 
 
 def look_at_gpus(machine: Machine) -> list[Finding]:
@@ -58,7 +56,7 @@ def _card(gpu: Gpu) -> Finding:
 
 def _judged(gpu: Gpu) -> tuple[Verdict, str, str]:
     """The gravest that can be said of a card: verdict, words, remedy."""
-    serious = [reason for reason in gpu.throttled or () if reason in SERIOUS]
+    serious = slowed_seriously(gpu)
     if not gpu.visible:
         return "warning", "hidden by CUDA_VISIBLE_DEVICES", ""
     if gpu.capability is not None and gpu.capability < OLDEST_CAPABILITY:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.hardware.machine import Gpu, GpuProcess
+from core.hardware.machine import Gpu, GpuProcess, Machine
 from core.units import bytes_text
 
 NA = "N/A"
@@ -15,6 +15,7 @@ def gpu_facts(gpu: Gpu) -> list[Fact]:
     """What there is to know of a card but its processes, each under its name."""
     return [
         ("memory", memory_text(gpu)),
+        ("reserved", _bytes(gpu.reserved)),
         ("utilisation", _with_unit(gpu.utilisation, "%")),
         ("temperature", _with_unit(gpu.temperature, "°C")),
         ("power", power_text(gpu)),
@@ -26,10 +27,22 @@ def gpu_facts(gpu: Gpu) -> list[Fact]:
     ]
 
 
+def host_facts(machine: Machine) -> list[Fact]:
+    """The driver, processor, memory, and the disks of runs and of downloaded models."""
+    cores = f"{machine.cores} core{'s' if machine.cores != 1 else ''}"
+    ram = f"{bytes_text(machine.ram_available)} free of {bytes_text(machine.ram_total)}"
+    return [
+        ("driver", f"{machine.driver or NA}, CUDA {machine.cuda or NA}"),
+        ("CPU", f"{machine.cpu_name}, {cores}, {_with_unit(machine.cpu_percent, '%')} busy"),
+        ("RAM", ram),
+        ("runs' disk", f"{_bytes(machine.disk_free)} free of {_bytes(machine.disk_total)}"),
+        ("models' disk", f"{_bytes(machine.cache_free)} free of {_bytes(machine.cache_total)}"),
+    ]
+
+
 def memory_text(gpu: Gpu) -> str:
-    """Free of total; what the driver keeps for itself where it says so."""
-    text = f"{_bytes(gpu.free)} free of {_bytes(gpu.total)}, {_bytes(gpu.used)} used"
-    return text if gpu.reserved is None else f"{text}, {_bytes(gpu.reserved)} the driver's"
+    """Free of total, and used."""
+    return f"{_bytes(gpu.free)} free of {_bytes(gpu.total)}, {_bytes(gpu.used)} used"
 
 
 def power_text(gpu: Gpu) -> str:
@@ -57,6 +70,12 @@ def process_text(process: GpuProcess) -> str:
     name = process.name or "in another container"
     whose = ", TuneDeck's" if process.ours else ""
     return f"{process.pid} {name}{whose}: {_bytes(process.memory)}"
+
+
+def slowed_seriously(gpu: Gpu) -> list[str]:
+    """The reasons for lower clocks that something can be done about; a power limit is set by the
+    card's owner."""
+    return [reason for reason in gpu.throttled or () if reason != "power limit"]
 
 
 def others_text(processes: Sequence[GpuProcess]) -> str:

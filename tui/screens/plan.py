@@ -76,6 +76,7 @@ class PlanScreen(Place):
         Binding("d", "start(False)", "Start, stay here", show=False, tooltip="Start detached"),
         Binding("a", "start(False,True)", "Add to the queue", show=False),
         Binding("n", "name", "Name", show=False, tooltip="Name the run"),
+        Binding("i", "app.machine", "Machine", show=False, tooltip="All readings of the machine"),
         Binding("J,shift+down", "scroll(3)", "Scroll what is beside", key_display="J", show=False),
         Binding("K,shift+up", "scroll(-3)", "Scroll it back", key_display="K", show=False),
         Binding("escape", "back", "Back", show=False),

@@ -73,7 +73,7 @@ def test_a_driver_older_than_torchs_cuda_is_bad(monkeypatch: pytest.MonkeyPatch)
 def test_versions_out_of_range_are_named(
     monkeypatch: pytest.MonkeyPatch, number: str | None, verdict: str
 ) -> None:
-    monkeypatch.setattr(doctor, "_installed", lambda name: number)
+    monkeypatch.setattr(doctor, "installed", lambda name: number)
     finding = doctor._package("trl", *doctor.STACK["trl"])
     assert finding.verdict == verdict
     assert (finding.remedy == "") == (verdict == "ok")
