@@ -76,6 +76,11 @@ class Machine:
         slices = [part for gpu in self.gpus if gpu.mig for part in gpu.slices]
         return [gpu for gpu in (*whole, *slices) if gpu.visible]
 
+    def cards(self) -> list[Gpu]:
+        """The whole GPUs of which several can train together, most free memory first."""
+        usable = [gpu for gpu in self.gpus if gpu.visible and not gpu.mig and gpu.free is not None]
+        return sorted(usable, key=lambda gpu: -(gpu.free or 0))
+
     def best_gpu(self) -> Gpu | None:
         """The GPU a run would take: the visible one with most free memory."""
         usable = [gpu for gpu in self.devices() if gpu.free is not None]

@@ -57,14 +57,11 @@ def with_device(
 
 
 def _together(machine: Machine, count: int) -> list[Gpu]:
-    """The GPUs that the run would take, those with most free memory; the fullest decides.
-
-    Slices of a card cannot train together.
-    """
-    whole = [gpu for gpu in machine.devices() if gpu.free is not None]
-    if count > 1:
-        whole = [gpu for gpu in whole if gpu in machine.gpus]
-    return sorted(whole, key=lambda gpu: -(gpu.free or 0))[:count]
+    """The GPUs that the run would take: of several the fullest, which comes last, decides."""
+    best = machine.best_gpu()
+    if count > 1 and len(machine.cards()) > 1:
+        return machine.cards()[:count]
+    return [best] if best else []
 
 
 def _pinned(machine: Machine) -> str:

@@ -93,6 +93,11 @@ def refitted(candidate: Candidate, basis: Basis) -> Candidate:
     return _quickest(replace(_settings_of(candidate), basis=basis))
 
 
+def with_method(candidate: Candidate, method: MethodName) -> Candidate:
+    """The same model, length and data by another method, with what is usual and fits for that."""
+    return candidate_for(candidate.model, method, candidate.basis, candidate.seq_length)
+
+
 def _quickest(start: Settings) -> Candidate:
     for optimizer in optimizers(start.method):
         tries = (
