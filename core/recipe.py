@@ -16,6 +16,7 @@ from core.errors import UserError, describe_os_error
 from core.methods import METHODS, Bits, Method, MethodName, refusal
 
 Switch = Literal["auto"] | bool
+Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup"]
 Objective = Literal["sft", "pretrain", "dpo", "kto", "orpo"]
 
 
@@ -102,7 +103,7 @@ class TrainingSection(_Section):
     epochs: float = Field(3.0, gt=0)
     max_steps: int | None = Field(None, ge=1, description="stops earlier than `epochs` would")
     learning_rate: float = Field(2e-4, gt=0, lt=1)
-    schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    schedule: Schedule = "cosine"
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps")
     micro_batch: int = Field(4, ge=1, description="rows in one forward pass")
     gradient_accumulation: int = Field(4, ge=1, description="micro-batches in one step")

@@ -131,6 +131,13 @@ class TuneDeck(App[None]):
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen(self.screen))
 
+    def action_machine(self) -> None:
+        """Every reading of the machine, over the place in front."""
+        from tui.screens.machine import MachineScreen
+
+        if not isinstance(self.screen, MachineScreen):
+            self.push_screen(MachineScreen())
+
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The entries of the command palette."""
         for place, about in ABOUT.items():
@@ -138,6 +145,7 @@ class TuneDeck(App[None]):
                 f"Go to {place.capitalize()}", about, partial(self.action_go, place)
             )
         yield SystemCommand("Start the demo", "Embedded model and data, minutes", self.start_demo)
+        yield SystemCommand("The machine", "All readings of GPUs and host", self.action_machine)
         yield SystemCommand("Keys", "The keys that work right now", self.action_help)
         yield SystemCommand("Quit", "Runs at work go on without the app", self.action_quit)
 

@@ -20,7 +20,7 @@ from core import __version__
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("journey", "The whole journey on an embedded model and data"),
     "inspect": ("data", "What is in a file, and what a model would learn from it"),
-    "plan": ("planning", "What fits, how long it takes, what it costs"),
+    "plan": ("plan", "What fits, how long it takes, what it costs"),
     "estimate": ("planning", "Peak memory of one model and method"),
     "train": ("journey", "Train a recipe"),
     "runs": ("runs", "List the runs"),

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from core.methods import METHODS
 from core.planning.candidates import Candidate
 from core.planning.search import retune
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-RANKS = (4, 8, 16, 32, 64, 128, 256)
+RANKS = (4, 8, 16, 32, 64, 128, 256, 512)
+LAYERS = (1, 2, 4, 8, 16, 32, 64)
+VIRTUAL_TOKENS = (4, 8, 20, 50, 100, 200)
 EPOCHS = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 10.0)
-RATES = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)
+RATES = (
+    1e-7, 2e-7, 5e-7, 1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5,
+    1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2,
+)  # fmt: skip
 OPTIMIZERS = ("adamw", "adamw-8bit", "paged-adamw-8bit", "sgd")
+TARGETS = ("all-linear", "attention-all", "attention")
 T = TypeVar("T", int, float)
 
 
@@ -24,9 +31,44 @@ def turned(candidate: Candidate, knob: str, step: int) -> Candidate:
 
 def why_not(candidate: Candidate, knob: str) -> str | None:
     """Why this candidate has no such knob; None where it has."""
-    if knob == "rank" and candidate.method == "full":
-        return "Full fine-tuning has no rank."
+    method = METHODS[candidate.method]
+    if knob == "rank" and not method.knobs & {"rank", "layers", "virtual_tokens"}:
+        return f"{method.title} has no rank."
+    if knob == "targets" and "target_modules" not in method.knobs:
+        return f"{method.title} has its own places in the model."
+    if knob == "bits" and len(method.bits) == 1:
+        return f"{method.title} trains on a base of {method.bits[0]} bits only."
     return None
+
+
+def _size(candidate: Candidate, step: int) -> Candidate:
+    """The rank; of methods without one, the layers that learn or the vectors before the row."""
+    knobs, hyper = METHODS[candidate.method].knobs, candidate.hyper
+    if "layers" in knobs:
+        return retune(candidate, layers=_rung(LAYERS, hyper.layers, step))
+    if "virtual_tokens" in knobs:
+        return retune(candidate, virtual_tokens=_rung(VIRTUAL_TOKENS, hyper.virtual_tokens, step))
+    return retune(candidate, rank=_rung(RANKS, hyper.rank, step))
+
+
+def _accumulation(candidate: Candidate, step: int) -> Candidate:
+    return retune(
+        candidate, gradient_accumulation=_rung(POWERS, candidate.gradient_accumulation, step)
+    )
+
+
+def _bits(candidate: Candidate, step: int) -> Candidate:
+    """Round and round those that the method trains on."""
+    there = METHODS[candidate.method].bits
+    at = there.index(candidate.hyper.bits or there[0])
+    return retune(candidate, bits=there[(at + step) % len(there)])
+
+
+def _targets(candidate: Candidate, step: int) -> Candidate:
+    """Round and round; names that a person has written give way to all."""
+    now = candidate.hyper.targets
+    at = TARGETS.index(now) if isinstance(now, str) and now in TARGETS else -1
+    return retune(candidate, targets=TARGETS[(at + step) % len(TARGETS)])
 
 
 def _optimizer(candidate: Candidate, step: int) -> Candidate:
@@ -42,11 +84,14 @@ def _checkpointing(candidate: Candidate, step: int) -> Candidate:
 _KNOBS: dict[str, Callable[[Candidate, int], Candidate]] = {
     "length": lambda c, step: retune(c, seq_length=_rung(LENGTHS, c.seq_length, step)),
     "batch": lambda c, step: retune(c, micro_batch=_rung(POWERS, c.micro_batch, step)),
-    "rank": lambda c, step: retune(c, rank=_rung(RANKS, c.hyper.rank, step)),
+    "accumulation": _accumulation,
+    "rank": _size,
     "epochs": lambda c, step: retune(c, epochs=_rung(EPOCHS, c.hyper.epochs, step)),
     "rate": lambda c, step: retune(c, learning_rate=_rung(RATES, c.hyper.learning_rate, step)),
     "optimizer": _optimizer,
     "checkpointing": _checkpointing,
+    "bits": _bits,
+    "targets": _targets,
 }
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.models.filtering import matches
+from core.objectives import OBJECTIVES, ObjectiveName, refusal
 from core.planning.candidates import Candidate, Plan
+from core.planning.data import DataSize, size_of
 from core.planning.learning import measurements
 from core.planning.planner import plan
 from core.planning.recipes import recipe_for
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 MOVED_ENOUGH = 0.03
 ASSUMED_TOKENS, ASSUMED_ROWS = 300, 1000
-Key = tuple[str, str]
+Key = tuple[str, str, int]
 
 
 class PlanSession:
@@ -32,11 +35,15 @@ class PlanSession:
         self.plan: Plan | None = None
         self.only: ModelCard | None = None
         self.name: str | None = None
+        self.objective: ObjectiveName | None = None
+        """As chosen; otherwise it follows from the rows."""
+        self.gpus = 1
         self.words = ""
         """Only models that these words mean are shown."""
         self.price: float | None = None
         """As typed in this session; the planner knows what was typed in others."""
         self.measured: list[Measurement] = []
+        self._proposed: dict[Key, Candidate] = {}
         self._turned: dict[Key, Candidate] = {}
         self._planned_for: tuple[object, ...] = ()
         self._planned_free = 0.0
@@ -48,7 +55,8 @@ class PlanSession:
         gpu = machine.best_gpu()
         free = (gpu.free if gpu else machine.ram_available) or 0
         counted = self.deck.report.tokens if self.deck.report else None
-        basis = (self.deck.source, counted, self.only, self.price, gpu and gpu.uuid)
+        chosen = (self.only, self.price, self.objective, self.gpus)
+        basis = (self.deck.source, counted, chosen, gpu and gpu.uuid)
         moved = abs(free - self._planned_free) > MOVED_ENOUGH * max(free, 1)
         if basis == self._planned_for and not moved:
             return False
@@ -64,45 +72,73 @@ class PlanSession:
         report = self.deck.report
         counted = report.tokens if report else None
         rows = report.usable if report and report.usable else ASSUMED_ROWS
-        counted_rows = (counted.counted_rows or rows) if counted else rows
+        example = DataSize(rows, ASSUMED_TOKENS, ASSUMED_TOKENS, ASSUMED_TOKENS)
         self.measured = measurements()
         return plan(
             machine,
-            rows=rows,
-            tokens_per_row=counted.total / counted_rows if counted else ASSUMED_TOKENS,
-            p95=counted.p95 if counted else ASSUMED_TOKENS,
-            max_tokens=counted.max if counted else ASSUMED_TOKENS,
+            size_of(report) if report and counted else example,
             models=[self.only] if self.only else None,
+            objective=self.objective,
+            gpus=self.gpus,
             dollars_per_hour=self.price,
-            cut_at=counted.cut_at if counted else (),
             measured=self.measured,
         )
 
     def receive(self, made: Plan) -> None:
         """Take a plan; knobs that were turned stay so, priced anew."""
         self.plan = made
+        self._proposed = keyed(made.candidates)
         self._turned = {
-            key_of(fresh): retune(self._turned[key_of(fresh)], basis=fresh.basis)
-            for fresh in made.candidates
-            if key_of(fresh) in self._turned
+            key: retune(self._turned[key], basis=fresh.basis)
+            for key, fresh in self._proposed.items()
+            if key in self._turned
         }
+
+    # The objective, and how many GPUs
+
+    def next_objective(self) -> str | None:
+        """Take the next one that can learn from the rows; why not, where there is no other."""
+        now = self.plan.basis.objective if self.plan and self.plan.basis else "sft"
+        found = self.deck.report.format if self.deck.report else "messages"
+        there = [name for name in OBJECTIVES if found == "unknown" or not refusal(name, found)]
+        if len(there) < 2:
+            return f"Nothing else can learn from {found} rows."
+        at = there.index(now) if now in there else -1
+        self.objective = there[(at + 1) % len(there)]
+        return None
+
+    def next_gpus(self) -> str | None:
+        """Let one more GPU train with the others, or only one again; why not, where there is but
+        one."""
+        machine = self.deck.machine
+        count = len(machine.cards()) if machine else 0
+        if count < 2:
+            return "There are not several GPUs that could train together."
+        self.gpus = self.gpus % count + 1
+        return None
 
     # What is shown
 
     @property
-    def candidates(self) -> list[Candidate]:
-        """The rows of the table, with the knobs as they were turned."""
-        made = self.plan.candidates if self.plan else ()
+    def rows(self) -> list[tuple[Key, Candidate]]:
+        """The rows of the table, each under its key, with the knobs as they were turned."""
         return [
-            self._turned.get(key_of(one), one) for one in made if matches(one.model, self.words)
+            (key, self._turned.get(key, one))
+            for key, one in self._proposed.items()
+            if matches(one.model, self.words)
         ]
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """The rows without their keys."""
+        return [candidate for _, candidate in self.rows]
 
     @property
     def starred(self) -> Key | None:
         """The recommended one, if any is."""
         if self.plan is None or self.plan.recommended is None:
             return None
-        return key_of(self.plan.candidates[self.plan.recommended])
+        return list(self._proposed)[self.plan.recommended]
 
     @property
     def dollars_per_hour(self) -> float | None:
@@ -110,16 +146,16 @@ class PlanSession:
         basis = self.plan.basis if self.plan else None
         return basis.dollars_per_hour if basis else self.price
 
-    def is_turned(self, candidate: Candidate) -> bool:
-        return key_of(candidate) in self._turned
+    def is_turned(self, key: Key) -> bool:
+        return key in self._turned
 
-    def turn(self, candidate: Candidate) -> None:
-        """A candidate with other settings takes its place."""
-        self._turned[key_of(candidate)] = candidate
+    def turn(self, key: Key, candidate: Candidate) -> None:
+        """A candidate with other settings takes the place of the proposed one."""
+        self._turned[key] = candidate
 
-    def undo(self, candidate: Candidate) -> None:
+    def undo(self, key: Key) -> None:
         """Back to the proposed values."""
-        self._turned.pop(key_of(candidate), None)
+        self._turned.pop(key, None)
 
     # The recipe
 
@@ -142,6 +178,12 @@ class PlanSession:
         )
 
 
-def key_of(candidate: Candidate) -> Key:
-    """What makes a candidate the same one in another plan."""
-    return candidate.model.id, candidate.method
+def keyed(candidates: Iterable[Candidate]) -> dict[Key, Candidate]:
+    """Each under what makes it the same one in another plan: model, method, and which of those."""
+    found: dict[Key, Candidate] = {}
+    for one in candidates:
+        number = 0
+        while (key := (one.model.id, one.method, number)) in found:
+            number += 1
+        found[key] = one
+    return found

@@ -6,28 +6,23 @@ The training stack is judged by its metadata and by a child process, never impor
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
-from core.children import command
+from core.hardware.doctor_gpu import look_at_gpus, try_four_bit_linear
+from core.hardware.findings import Finding
 from core.hardware.machine import Machine
 from core.hardware.readings import read_machine
+from core.hardware.stack import installed, torch_cuda, torch_text
+from core.models.hub_cache import cache_root, offline
 from core.paths import home
 from core.units import GIB, bytes_text
 
-Verdict = Literal["ok", "warning", "bad"]
 HUB_SECONDS = 2.0
-LINEAR_SECONDS = 120.0
 LITTLE_DISK, ENOUGH_DISK = 2 * GIB, 20 * GIB
-OLDEST_CAPABILITY = (7, 0)
-BF16_CAPABILITY = (8, 0)
 STACK = {
     "transformers": ((5, 17), (6, 0)),
     "trl": ((1, 16), (2, 0)),
@@ -37,23 +32,15 @@ STACK = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. `remedy` is empty where nothing needs doing."""
-
-    what: str
-    verdict: Verdict
-    detail: str
-    remedy: str = ""
-
-
 def examine() -> list[Finding]:
     """Look at everything; the order is that in which one would repair it."""
     machine = read_machine()
-    findings = [_python(), _torch(machine), *_stack(), *_gpus(machine)]
+    torch = _torch(machine)
+    findings = [_python(), torch, *_stack(), *look_at_gpus(machine)]
     if machine.gpus:
-        findings.append(_four_bit_linear())
-    return [*findings, _memory(machine), _disk(machine), _home(), _hub(), _terminal()]
+        findings.append(_four_bit(torch))
+    findings += [_cpu(machine), _memory(machine), _disk(machine), _cache(machine)]
+    return [*findings, _home(), _hub(), _terminal()]
 
 
 def as_json(findings: list[Finding]) -> dict[str, Any]:
@@ -71,29 +58,11 @@ def _python() -> Finding:
     return Finding("Python", "ok", f"{text} ({sys.executable})")
 
 
-def torch_cuda() -> str | None:
-    """The CUDA version torch was built for, from its version file; None for a CPU build."""
-    spec = find_spec("torch")
-    if spec is None or spec.origin is None:
-        return None
-    try:
-        text = (Path(spec.origin).parent / "version.py").read_text()
-    except OSError:
-        return None
-    for line in text.splitlines():
-        name, _, value = line.partition("=")
-        if name.split(":")[0].strip() == "cuda":
-            stripped = value.strip().strip("'\"")
-            return None if stripped in ("None", "") else stripped
-    return None
-
-
 def _torch(machine: Machine) -> Finding:
-    number = _installed("torch")
+    number = installed("torch")
     if number is None:
         return Finding("torch", "bad", "not installed", "Run `pip install torch`.")
-    cuda = torch_cuda()
-    build = f"{number}, built for {'CUDA ' + cuda if cuda else 'the CPU only'}"
+    cuda, build = torch_cuda(), torch_text()
     if machine.gpus and cuda is None:
         remedy = "Install a CUDA build of torch (pytorch.org, “Get started”)."
         return Finding("torch", "bad", f"{build}, but there is a GPU", remedy)
@@ -105,7 +74,7 @@ def _torch(machine: Machine) -> Finding:
 
 def _stack() -> list[Finding]:
     found = [_package(name, *bounds) for name, bounds in STACK.items()]
-    number = _installed("bitsandbytes")
+    number = installed("bitsandbytes")
     if number is None:
         remedy = "Run `pip install bitsandbytes`; without it there is no QLoRA."
         return [*found, Finding("bitsandbytes", "warning", "not installed", remedy)]
@@ -113,7 +82,7 @@ def _stack() -> list[Finding]:
 
 
 def _package(name: str, least: tuple[int, ...], below: tuple[int, ...] | None) -> Finding:
-    number = _installed(name)
+    number = installed(name)
     wanted = f"{name}>={_dotted(least)}" + (f",<{_dotted(below)}" if below else "")
     if number is None:
         return Finding(name, "bad", "not installed", f"Run `pip install '{wanted}'`.")
@@ -121,13 +90,6 @@ def _package(name: str, least: tuple[int, ...], below: tuple[int, ...] | None) -
     if parts < least or (below is not None and parts >= below):
         return Finding(name, "bad", f"{number}, not in range", f"Run `pip install '{wanted}'`.")
     return Finding(name, "ok", number)
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _number(text: str) -> tuple[int, ...]:
@@ -140,51 +102,16 @@ def _dotted(parts: tuple[int, ...]) -> str:
     return ".".join(str(part) for part in parts)
 
 
-def _gpus(machine: Machine) -> list[Finding]:
-    if not machine.gpus:
-        detail = f"{machine.gpu_note}; training runs on the CPU, with small models"
-        return [Finding("GPU", "warning", detail, _gpu_remedy(machine.gpu_note))]
-    found = [Finding("driver", "ok", f"{machine.driver or '–'}, CUDA {machine.cuda or '–'}")]
-    for gpu in machine.gpus:
-        detail = f"{gpu.name or 'unnamed'}, {bytes_text(gpu.free)} of {bytes_text(gpu.total)} free"
-        what = f"GPU {gpu.index}"
-        if not gpu.visible:
-            found.append(Finding(what, "warning", detail + ", hidden by CUDA_VISIBLE_DEVICES"))
-        elif gpu.capability is not None and gpu.capability < OLDEST_CAPABILITY:
-            remedy = "Use a GPU of compute capability 7.0 or newer."
-            found.append(Finding(what, "bad", f"{detail}, too old for torch", remedy))
-        elif gpu.capability is not None and gpu.capability < BF16_CAPABILITY:
-            found.append(Finding(what, "warning", detail + ", has no bf16: trains in fp16"))
-        else:
-            found.append(Finding(what, "ok", detail))
-    return found
+def _four_bit(torch: Finding) -> Finding:
+    """Tried where torch can reach the GPU at all."""
+    if torch.verdict != "bad":
+        return try_four_bit_linear()
+    return Finding("4-bit layer", "warning", "not tried: torch does not reach the GPU")
 
 
-def _gpu_remedy(note: str) -> str:
-    if "driver" in note:
-        return "Install the NVIDIA driver, or start the container with its GPUs."
-    return "Rent a machine with an NVIDIA GPU for models above 1B." if "no NVIDIA" in note else ""
-
-
-def _four_bit_linear() -> Finding:
-    """QLoRA's one special need, tried for real: a 4-bit layer forward and backward."""
-    try:
-        child = subprocess.run(
-            command("core.models.four_bit"),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=LINEAR_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding("4-bit layer", "bad", f"{type(error).__name__}", "Run it again.")
-    if child.returncode == 0:
-        return Finding("4-bit layer", "ok", child.stdout.strip())
-    lines = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
-    remedy = "Reinstall bitsandbytes for this CUDA version; LoRA works without it."
-    return Finding("4-bit layer", "bad", lines[-1][:200], remedy)
+def _cpu(machine: Machine) -> Finding:
+    cores = f"{machine.cores} core{'s' if machine.cores != 1 else ''}"
+    return Finding("CPU", "ok", f"{machine.cpu_name}, {cores} for this process")
 
 
 def _memory(machine: Machine) -> Finding:
@@ -206,6 +133,17 @@ def _disk(machine: Machine) -> Finding:
     return Finding("disk", "ok", detail)
 
 
+def _cache(machine: Machine) -> Finding:
+    """The disk that models are downloaded to, which may be another one."""
+    if machine.cache_free is None:
+        return Finding("model cache", "warning", f"{cache_root()} cannot be read")
+    detail = f"{bytes_text(machine.cache_free)} free for {cache_root()}"
+    if machine.cache_free < ENOUGH_DISK:
+        remedy = "An 8B model is a download of 16 GiB; HF_HOME moves the cache."
+        return Finding("model cache", "warning", detail, remedy)
+    return Finding("model cache", "ok", detail)
+
+
 def _home() -> Finding:
     """Whether the home can be written, by writing."""
     folder = home()
@@ -219,8 +157,6 @@ def _home() -> Finding:
 
 
 def _hub() -> Finding:
-    from core.models.hub_cache import offline
-
     if offline():
         return Finding("hub", "ok", "not asked: HF_HUB_OFFLINE is set")
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")

@@ -20,8 +20,9 @@ class Gpu:
     """One GPU. Memory in bytes, utilisation in %, temperature in °C, power in watts, clocks in MHz.
 
     `visible` is False where CUDA_VISIBLE_DEVICES keeps a run from using it. `throttled` holds the
-    reasons why the clocks are lower than they could be. With `mig` a run takes one of `slices`,
-    never the whole card; a slice is a GPU with the index of its card and a UUID of its own.
+    reasons why the clocks are lower than they could be (empty: none; None: not known). With `mig`
+    a run takes one of `slices`, never the whole card; a slice is a GPU with the index of its card
+    and a UUID of its own.
     """
 
     index: int
@@ -40,7 +41,7 @@ class Gpu:
     reserved: int | None = None
     clock: int | None = None
     memory_clock: int | None = None
-    throttled: tuple[str, ...] = ()
+    throttled: tuple[str, ...] | None = None
     pcie: str | None = None
     mig: bool = False
     slices: tuple[Gpu, ...] = ()
@@ -50,7 +51,8 @@ class Gpu:
 class Machine:
     """One look at everything. `gpus` is empty without an NVIDIA GPU; `gpu_note` says why.
 
-    `cpu_percent` is the share of all cores in use since the last reading.
+    `cpu_percent` is the share of all cores in use since the last reading. `disk_…` are of the
+    folder that runs are kept in, `cache_…` of that which models are downloaded to.
     """
 
     taken: float
@@ -65,12 +67,19 @@ class Machine:
     disk_total: int | None
     disk_free: int | None
     cuda: str | None = None
+    cache_total: int | None = None
+    cache_free: int | None = None
 
     def devices(self) -> list[Gpu]:
         """What a run may be given: the visible GPUs, or their slices where they are cut up."""
         whole = [gpu for gpu in self.gpus if not gpu.mig]
         slices = [part for gpu in self.gpus if gpu.mig for part in gpu.slices]
         return [gpu for gpu in (*whole, *slices) if gpu.visible]
+
+    def cards(self) -> list[Gpu]:
+        """The whole GPUs of which several can train together, most free memory first."""
+        usable = [gpu for gpu in self.gpus if gpu.visible and not gpu.mig and gpu.free is not None]
+        return sorted(usable, key=lambda gpu: -(gpu.free or 0))
 
     def best_gpu(self) -> Gpu | None:
         """The GPU a run would take: the visible one with most free memory."""

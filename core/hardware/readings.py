@@ -8,6 +8,7 @@ from threading import Lock
 from core.hardware import host
 from core.hardware.machine import Machine
 from core.hardware.nvml import Nvml
+from core.models.hub_cache import cache_root
 from core.paths import home
 
 _nvml = Nvml()
@@ -20,6 +21,7 @@ def read_machine() -> Machine:
         gpus, note, driver, cuda = _nvml.read()
     ram_total, ram_available = host.memory()
     disk_total, disk_free = host.disk(home())
+    cache_total, cache_free = host.disk(cache_root())
     return Machine(
         taken=time.time(),
         gpus=gpus,
@@ -33,4 +35,6 @@ def read_machine() -> Machine:
         disk_total=disk_total,
         disk_free=disk_free,
         cuda=cuda,
+        cache_total=cache_total,
+        cache_free=cache_free,
     )

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from core.memory.prediction import Prediction
+from core.methods import METHODS
 from core.planning.calibration import Measurement
 from core.planning.candidates import Candidate, Plan
 from core.planning.elsewhere import Managed, Rented, managed, rented
@@ -22,6 +23,7 @@ def plan_as_json(plan: Plan, measured: Sequence[Measurement] = ()) -> dict[str, 
         "device": plan.device,
         "free_bytes": plan.free_bytes,
         "note": plan.note,
+        "objective": plan.basis.objective if plan.basis else None,
         "candidates": [candidate_as_json(candidate) for candidate in plan.candidates],
         "recommended": plan.recommended,
         "levers": [asdict(lever) for lever in plan.levers],
@@ -77,6 +79,9 @@ def candidate_as_json(candidate: Candidate) -> dict[str, Any]:
         "seq_length": candidate.seq_length,
         "gradient_checkpointing": candidate.gradient_checkpointing,
         "optimizer": candidate.optimizer,
+        "objective": candidate.basis.objective,
+        "bits": candidate.hyper.bits or METHODS[candidate.method].bits[0],
+        "gpus": candidate.basis.gpus,
         "learning_rate": candidate.hyper.learning_rate,
         "rank": candidate.hyper.rank,
         "epochs": candidate.hyper.epochs,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from core.errors import UserError
-from core.hardware.machine import Machine
+from core.hardware.machine import Gpu, Machine
 from core.planning.calibration import (
     Measurement,
     calibration_for,
@@ -35,23 +35,33 @@ def with_device(
     """
     if gpu is not None:
         return _elsewhere(basis, gpu, free_bytes, measured)
-    best = machine.best_gpu()
+    best, together = machine.best_gpu(), _together(machine, basis.gpus)
     if best is None and free_bytes is None:
         free = int(machine.ram_available * USABLE_RAM)
+        basis = replace(basis, gpus=1)
         device = cpu_device(machine.cpu_name, machine.cores)
         flops = device_flops(device, machine.cores, on_gpu=False)
         return _known(replace(basis, free_bytes=free, flops=flops), device, measured)
     device = gpu_device(best.name, best.total) if best and best.name else ""
     basis = replace(
         basis,
-        free_bytes=(best.free if best else 0) or 0,
+        free_bytes=(together[-1].free if together else 0) or 0,
         on_gpu=True,
         flops=device_flops(device, machine.cores, on_gpu=True),
-        gpu=_pinned(machine),
+        gpu=_pinned(machine) if basis.gpus == 1 else "auto",
+        gpus=max(1, len(together)),
     )
     if free_bytes is not None:
         basis = replace(basis, free_bytes=free_bytes, gpu="auto")
     return _known(basis, device, measured)
+
+
+def _together(machine: Machine, count: int) -> list[Gpu]:
+    """The GPUs that the run would take: of several the fullest, which comes last, decides."""
+    best = machine.best_gpu()
+    if count > 1 and len(machine.cards()) > 1:
+        return machine.cards()[:count]
+    return [best] if best else []
 
 
 def _pinned(machine: Machine) -> str:

@@ -17,10 +17,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from core.methods import Bits, MethodName
 from core.models.catalogue import ModelShape
+from core.objectives import OBJECTIVES, ObjectiveName
 from core.paths import home
 from core.planning.gpus import gpu_named, known_gpus
 from core.planning.speed import CPU_FLOPS_PER_CORE, UNKNOWN_GPU_FLOPS, seconds_per_token
+from core.planning.work import Work
 
 How = Literal["assumed", "measured", "measured otherwise"]
 CALIBRATED = "calibrate"
@@ -55,14 +58,15 @@ ASSUMED = Pace()
 class Measurement:
     """Training at `tokens_per_s`, as measured. Peaks in bytes, None where they were not read.
 
-    `device` is called as `gpu_device` or `cpu_device` say; `source` is the run's id.
+    `device` is called as `gpu_device` or `cpu_device` say; `source` is the run's id. `rank`,
+    `bits` and `objective` are those of the recipe, `gpus` how many trained together.
     """
 
     source: str
     device: str
     on_gpu: bool
     cores: int
-    method: str
+    method: MethodName
     stack: str
     shape: ModelShape
     tokens_per_s: float
@@ -72,17 +76,22 @@ class Measurement:
     peak_allocated: int | None = None
     peak_reserved: int | None = None
     taken: float = 0.0
+    rank: int = 16
+    bits: Bits | None = None
+    objective: ObjectiveName = "sft"
+    gpus: int = 1
 
     @property
     def factor(self) -> float:
         """Measured by assumed time a token."""
+        peak = device_flops(self.device, self.cores, on_gpu=self.on_gpu) or UNKNOWN_GPU_FLOPS
         assumed = seconds_per_token(
             self.shape,
-            self.method,
-            tokens_per_row=self.tokens_per_row,
+            Work(self.method, self.objective, self.bits, self.rank),
+            tokens_per_row=self.tokens_per_row / OBJECTIVES[self.objective].sequences,
             micro_batch=self.micro_batch,
             gradient_checkpointing=self.gradient_checkpointing,
-            flops=device_flops(self.device, self.cores, on_gpu=self.on_gpu) or UNKNOWN_GPU_FLOPS,
+            flops=peak * self.gpus,
             on_gpu=self.on_gpu,
         )
         return 1.0 / (self.tokens_per_s * assumed)
@@ -92,7 +101,8 @@ class Measurement:
 class Point:
     """What a pace needs of a measurement; logarithms, since only ratios matter."""
 
-    method: str
+    method: MethodName
+    objective: ObjectiveName
     same_stack: bool
     log_size: float
     log_factor: float
@@ -104,13 +114,19 @@ class Calibration:
 
     points: tuple[Point, ...] = ()
 
-    def pace(self, method: str, parameters: int) -> Pace:
+    def pace(self, method: MethodName, parameters: int, objective: ObjectiveName = "sft") -> Pace:
         """For a method and a size of model: from the measurements most like it."""
         if not self.points:
             return ASSUMED
         size = math.log(max(1, parameters))
         same = [point for point in self.points if point.method == method]
-        alike = [p for p in same if p.same_stack and abs(p.log_size - size) <= CLOSE_IN_SIZE]
+        alike = [
+            point
+            for point in same
+            if point.same_stack
+            and point.objective == objective
+            and abs(point.log_size - size) <= CLOSE_IN_SIZE
+        ]
         if alike:
             return _pace(alike, ALIKE, "measured")
         return _pace(same or self.points, OTHERWISE, "measured otherwise")
@@ -152,6 +168,7 @@ def calibration_for(device: str, kept: Iterable[Measurement]) -> Calibration:
         tuple(
             Point(
                 one.method,
+                one.objective,
                 one.stack == stack,
                 math.log(max(1, one.shape.parameters)),
                 math.log(one.factor),

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.memory.prediction import Prediction
-from core.methods import MethodName
+from core.methods import Bits, MethodName
 from core.models.catalogue import ModelCard
+from core.objectives import ObjectiveName
 from core.planning.calibration import ASSUMED, UNMEASURED, Calibration, Pace
+from core.planning.work import learning_sequences
+from core.recipe import Schedule
 
 
 @dataclass(frozen=True, slots=True)
 class Hyper:
-    """The hyper-parameters that follow from the data and the method."""
+    """The hyper-parameters that follow from the data and the method. `bits` of the base's weights:
+    None is the method's usual. The last three count for last-layers, soft prompts and LoRA+."""
 
     learning_rate: float
     rank: int
@@ -22,15 +26,21 @@ class Hyper:
     warmup: float
     effective_batch: int
     targets: str | tuple[str, ...] = "all-linear"
+    schedule: Schedule = "cosine"
+    bits: Bits | None = None
+    layers: int = 2
+    virtual_tokens: int = 20
+    lr_ratio: float = 16.0
 
 
 @dataclass(frozen=True, slots=True)
 class Basis:
     """What a plan rests on: the data's size, the free memory, the speed and the price.
 
-    `flops` is the peak rate of the device per second; None where it is not known. `device` names
-    it, and `calibration` is what was measured on it. `cut_at` says for usual lengths how many of
-    the rows are longer.
+    `rows` are those that are trained on, each of as many sequences as the objective takes; the
+    tokens are those of one sequence. `flops` is the peak rate of the device per second; None where
+    it is not known. `device` names it, and `calibration` is what was measured on it. `cut_at` says
+    for usual lengths how many of the rows are longer. `gpus` is how many train together.
     """
 
     rows: int
@@ -45,6 +55,26 @@ class Basis:
     device: str = ""
     calibration: Calibration = UNMEASURED
     cut_at: tuple[tuple[int, int], ...] = ()
+    objective: ObjectiveName = "sft"
+    gpus: int = 1
+
+    def share_cut(self, length: int) -> float | None:
+        """The share of the rows that would lose their end; None where it was not counted."""
+        if length >= self.max_tokens or self.objective == "pretrain":
+            return 0.0
+        counted = [rows for at, rows in self.cut_at if at == length]
+        return counted[0] / self.rows if counted and self.rows else None
+
+    def learned_tokens(self, length: int) -> float:
+        """Tokens of a row that are learned from; texts are split where others are cut."""
+        if self.objective == "pretrain":
+            return self.tokens_per_row
+        return learning_sequences(self.objective) * min(self.tokens_per_row, length)
+
+    def training_rows(self, length: int) -> float:
+        """How many rows there are for training, pieces of long texts counted apart."""
+        pieces = self.tokens_per_row / length if self.objective == "pretrain" else 1.0
+        return self.rows * max(1.0, pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +105,8 @@ class Candidate:
     @property
     def steps(self) -> int:
         """Optimiser steps in the whole run."""
-        per_epoch = -(-self.basis.rows // (self.micro_batch * self.gradient_accumulation))
+        rows = self.basis.training_rows(self.seq_length)
+        per_epoch = -(-rows // (self.micro_batch * self.gradient_accumulation))
         return max(1, round(per_epoch * self.hyper.epochs))
 
     @property
@@ -88,9 +119,8 @@ class Candidate:
 
     @property
     def trained_tokens(self) -> float:
-        """Tokens that pass through the model in the whole run, all epochs together."""
-        per_row = min(self.basis.tokens_per_row, self.seq_length)
-        return self.basis.rows * per_row * self.hyper.epochs
+        """Tokens that are learned from in the whole run, all epochs together."""
+        return self.basis.rows * self.basis.learned_tokens(self.seq_length) * self.hyper.epochs
 
 
 @dataclass(frozen=True, slots=True)

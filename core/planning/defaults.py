@@ -1,33 +1,65 @@
-"""Hyper-parameters to start from, by the size of the data, the model and the method.
+"""Hyper-parameters to start from, by the size of the data, the model, the method, the objective.
 
-The rules are those that practical guides of 2025-26 agree on: learning rate 2e-4 for LoRA (1e-4
-to 3e-4), ten times less for full fine-tuning; rank 8-16 under 10,000 rows and 32-64 above;
-alpha twice the rank; 3 epochs under 1,000 rows, 1-2 above; an effective batch of 8-32;
-3-10 % warm-up. Small models bear, and need, higher rates: 135M learned a narrow job at 1e-3.
+Everywhere: cosine schedule with 3-10 % warm-up, which the QLoRA, Zephyr and Tülu recipes share;
+3 epochs under 1,000 rows, 2 under 10,000, 1 above; an effective batch of 8-32; rank 16, and 32 from
+10,000 rows on (Biderman et al. 2024, arXiv 2405.09673: more data wants more rank); alpha twice the
+rank. Small models bear, and need, higher rates: 135M learned a narrow job at 1e-3.
+
+What departs from that, and by whom it was found:
+
+============ ======================================================================================
+full         2e-5 up to 8B, 1e-5 above (Llama 2, arXiv 2307.09288; Alpaca: 7B 2e-5, 13B 1e-5)
+lora, qlora  2e-4, 1e-4 from 30B on (QLoRA, arXiv 2305.14314)
+rslora       rank 64, alpha 16: α/√r = 2 is LoRA's usual scale (arXiv 2312.03732)
+dora         half of LoRA's rate (arXiv 2402.09353: 1e-4 on Llama 3 8B)
+pissa        2e-5 with alpha = rank (arXiv 2404.02948): it begins at the largest components
+lora+        half of LoRA's rate for A, 16 times that for B (arXiv 2402.12354)
+vera         rank 256, 4e-3 (arXiv 2310.11454)
+adalora      5e-4 (arXiv 2303.10512)
+ia3          3e-3 (T-Few, arXiv 2205.05638)
+loha, lokr   alpha = rank, LoRA's rate (LyCORIS, arXiv 2309.14859)
+oft          LoRA's rate: papers on language models (arXiv 2506.19847) stay between 1e-4 and 4e-4
+prefix       1e-2; prompt, p-tuning 3e-2: peft's own examples, far above the 5e-5 of arXiv
+             2101.00190, which trained a network in front; and 5 epochs, for they learn slowly
+last-layers  twice the rate of full (ULMFiT, arXiv 1801.06146: upper layers bear more)
+dpo, kto     a fortieth: 5e-6 for LoRA, 5e-7 for full (Zephyr, arXiv 2310.16944; KTO, arXiv
+             2402.01306), 1-2 epochs, beta 0.1 (DPO, arXiv 2305.18290)
+orpo         two fifths: 8e-5 for LoRA, 8e-6 for full (arXiv 2403.07691), beta 0.1
+pretrain     rank 64 and one epoch (arXiv 2405.09673), full at half the rate (arXiv 2403.08763)
+============ ======================================================================================
 """
 
 from __future__ import annotations
 
-from core.methods import MethodName
+import math
+
+from core.methods import METHODS, MethodName
+from core.objectives import ObjectiveName
 from core.planning.candidates import Hyper
 
 FEW_ROWS, MANY_ROWS = 1_000, 10_000
 SHORT_RUN_STEPS = 100
+SOFT_PROMPT_EPOCHS = 5.0
+PREFERENCE_RATE = {"dpo": 1 / 40, "kto": 1 / 40, "orpo": 2 / 5}
+TINY, SMALL, LARGE = 3e8, 1e9, 3e10
+"""Parameters below or above which another learning rate is usual."""
 
 
-def defaults(rows: int, parameters: int, method: MethodName) -> Hyper:
+def defaults(
+    rows: int, parameters: int, method: MethodName, objective: ObjectiveName = "sft"
+) -> Hyper:
     """Where to start for this much data on a model of this size."""
-    rank = 32 if rows >= MANY_ROWS else 16
-    epochs = 3.0 if rows < FEW_ROWS else 2.0 if rows < MANY_ROWS else 1.0
+    rank = _rank(rows, method, objective)
+    epochs = _epochs(rows, method, objective)
     batch = _effective_batch(rows)
     steps = rows * epochs / batch
     return Hyper(
-        learning_rate=_learning_rate(parameters, method),
+        learning_rate=_learning_rate(parameters, method, objective),
         rank=rank,
-        alpha=2.0 * rank,
+        alpha=_alpha(rank, method),
         dropout=0.0,  # 0-0.05 is usual; it costs a mask and a copy of every adapted input
         epochs=epochs,
-        warmup=0.1 if steps < SHORT_RUN_STEPS else 0.03,
+        warmup=0.1 if steps < SHORT_RUN_STEPS or objective == "dpo" else 0.03,
         effective_batch=batch,
     )
 
@@ -39,10 +71,50 @@ def _effective_batch(rows: int) -> int:
     return 16 if rows < MANY_ROWS else 32
 
 
-def _learning_rate(parameters: int, method: MethodName) -> float:
-    small, large = parameters < 1e9, parameters > 30e9
-    if method == "full":
-        return 5e-5 if small else 1e-5
-    if parameters < 3e8:
-        return 1e-3
-    return 5e-4 if small else 1e-4 if large else 2e-4
+def _rank(rows: int, method: MethodName, objective: ObjectiveName) -> int:
+    if method == "vera":
+        return 256
+    if method == "rslora" or objective == "pretrain":
+        return 64
+    return 32 if rows >= MANY_ROWS else 16
+
+
+def _alpha(rank: int, method: MethodName) -> float:
+    """The update is scaled by alpha over rank; rsLoRA's by alpha over its root."""
+    if method == "rslora":
+        return round(2 * math.sqrt(rank), 1)
+    return float(rank) if method in ("pissa", "loha", "lokr") else 2.0 * rank
+
+
+def _epochs(rows: int, method: MethodName, objective: ObjectiveName) -> float:
+    if METHODS[method].kind == "soft-prompt" and rows < MANY_ROWS:
+        return SOFT_PROMPT_EPOCHS
+    if objective == "pretrain":
+        return 1.0
+    if objective == "sft":
+        return 3.0 if rows < FEW_ROWS else 2.0 if rows < MANY_ROWS else 1.0
+    return 2.0 if rows < FEW_ROWS else 1.0
+
+
+def _learning_rate(parameters: int, method: MethodName, objective: ObjectiveName) -> float:
+    rate = _own_rate(parameters, method)
+    if method in ("full", "last-layers"):
+        rate *= 0.5 if objective == "pretrain" else 1.0
+    return float(f"{rate * PREFERENCE_RATE.get(objective, 1.0):.2g}")
+
+
+def _own_rate(parameters: int, method: MethodName) -> float:
+    """For supervised training."""
+    fixed = {
+        "vera": 4e-3, "adalora": 5e-4, "ia3": 3e-3, "prefix": 1e-2, "prompt": 3e-2,
+        "p-tuning": 3e-2, "pissa": 2e-5,
+    }  # fmt: skip
+    if method in fixed:
+        return fixed[method]
+    if method in ("full", "last-layers"):
+        rate = 5e-5 if parameters < SMALL else 2e-5 if parameters <= 9e9 else 1e-5
+        return 2 * rate if method == "last-layers" else rate
+    rate = 1e-3 if parameters < TINY else 5e-4 if parameters < SMALL else 2e-4
+    if parameters > LARGE:
+        rate = 1e-4
+    return rate / 2 if method in ("dora", "lora+") else rate

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from core.methods import METHODS
 from core.planning.basis import on_gpu_model
 from core.planning.calibration import Measurement
 from core.planning.candidates import Candidate
@@ -92,7 +93,7 @@ def managed(candidate: Candidate) -> tuple[Managed, ...]:
     """At services that train by the token: those for open models of this size, then others."""
     millions = candidate.trained_tokens / MILLION
     parameters = candidate.model.shape.parameters
-    full = candidate.method == "full"
+    full = METHODS[candidate.method].kind == "weights"
     found = []
     for service in _services():
         offer = _offer(service, parameters, full=full)

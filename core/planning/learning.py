@@ -50,6 +50,7 @@ def measurement_of(run: RunDirectory) -> Measurement | None:
             tokens_per_s=statistics.median(speeds[WARMING_UP:]),
             taken=facts["t"],
             **{key: facts[key] for key in _FACTS},
+            **{key: facts[key] for key in _NEWER_FACTS if key in facts},
         )
     except (KeyError, TypeError):
         return None
@@ -59,6 +60,8 @@ _FACTS = (
     "device", "on_gpu", "cores", "method", "stack", "tokens_per_row", "micro_batch",
     "gradient_checkpointing", "peak_allocated", "peak_reserved",
 )  # fmt: skip
+_NEWER_FACTS = ("rank", "bits", "objective", "gpus")
+"""What runs of an earlier version do not tell."""
 
 
 def _told(run: RunDirectory) -> tuple[Event | None, list[float]]:

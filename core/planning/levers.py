@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from core.methods import METHODS
 from core.planning.candidates import Candidate, Lever
 
 Retune = Callable[..., Candidate]
@@ -25,10 +26,13 @@ def levers_for(candidate: Candidate, retune: Retune) -> tuple[Lever, ...]:
 
 def _choices(candidate: Candidate) -> Iterator[tuple[str, str, dict[str, Any]]]:
     basis, hyper = candidate.basis, candidate.hyper
-    if candidate.method == "full":
+    method = METHODS[candidate.method]
+    if method.kind == "weights":
         yield "LoRA instead of full", "trains 1-2 % of the weights", {"method": "lora"}
-    if candidate.method != "qlora" and basis.on_gpu:
+    if candidate.method in ("full", "lora", "last-layers") and basis.on_gpu:
         yield "QLoRA: the base in 4 bits", "about a quarter slower", {"method": "qlora"}
+    elif 4 in method.bits and (hyper.bits or method.bits[0]) != 4 and basis.on_gpu:
+        yield "the base in 4 bits", "about a quarter slower", {"bits": 4}
     if not candidate.gradient_checkpointing:
         change = {"gradient_checkpointing": True}
         yield "gradient checkpointing", "up to half as much compute again", change
@@ -42,9 +46,9 @@ def _choices(candidate: Candidate) -> Iterator[tuple[str, str, dict[str, Any]]]:
     if candidate.optimizer == "adamw" and basis.on_gpu:
         change8 = {"optimizer": "paged-adamw-8bit"}
         yield "8-bit paged AdamW", "slightly noisier updates", change8
-    if candidate.method != "full" and hyper.rank > 8:
+    if "rank" in method.knobs and hyper.rank > 8:
         yield f"rank {hyper.rank} → 8", "less room to learn", {"rank": 8}
-    if candidate.method != "full" and hyper.targets == "all-linear":
+    if "target_modules" in method.knobs and hyper.targets == "all-linear":
         yield "adapters on attention only", "learns less", {"targets": "attention-all"}
 
 
@@ -53,10 +57,9 @@ def _truncation(candidate: Candidate, shorter: int) -> str:
     basis = candidate.basis
     if basis.max_tokens <= shorter:
         return "nothing: no row is that long"
-    counted = [rows for length, rows in basis.cut_at if length == shorter]
-    if counted and basis.rows:
-        share = 100 * counted[0] / basis.rows
-        return f"truncates {share:.0f} % of the rows" if share >= 1 else "truncates under 1 %"
+    cut = basis.share_cut(shorter)
+    if cut is not None:
+        return f"truncates {100 * cut:.0f} % of rows" if cut >= 0.01 else "truncates under 1 %"
     if basis.p95 <= shorter:
         return "truncates fewer than 5 % of the rows"
     return "truncates more than 5 % of the rows"

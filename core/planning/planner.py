@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import product
 
 from core.hardware.machine import Gpu, Machine
 from core.methods import MethodName
 from core.models.catalogue import ModelCard, load_catalogue
+from core.objectives import ObjectiveName
 from core.planning.basis import with_device
 from core.planning.calibration import Measurement
 from core.planning.candidates import Basis, Candidate, Plan
+from core.planning.data import DataSize, trained_on, usual_objective
+from core.planning.front import front
 from core.planning.levers import levers_for
 from core.planning.presets import candidate_of
 from core.planning.ranking import recommend
@@ -18,39 +22,45 @@ from core.planning.search import candidate_for, retune
 from core.recipe import Recipe
 from core.units import GIB, bytes_text, duration_text
 
-METHODS: tuple[MethodName, ...] = ("lora", "qlora", "full")
+OFFERED: tuple[MethodName, ...] = ("lora", "qlora", "full")
+"""What is planned for unless somebody asks for other methods."""
+DORA_FROM_ROWS = 2_000
+"""From where on DoRA's little gain is worth its time."""
 MOST_PARAMETERS_ON_CPU = 2e9
 
 
 def plan(
     machine: Machine,
+    size: DataSize,
     *,
-    rows: int,
-    tokens_per_row: float,
-    p95: int,
-    max_tokens: int,
     models: Sequence[ModelCard] | None = None,
+    methods: Sequence[MethodName] = (),
+    objective: ObjectiveName | None = None,
     seq_length: int | None = None,
     dollars_per_hour: float | None = None,
     free_bytes: int | None = None,
     gpu: str | None = None,
-    cut_at: tuple[tuple[int, int], ...] = (),
+    gpus: int = 1,
     measured: Sequence[Measurement] = (),
     recipe: Recipe | None = None,
 ) -> Plan:
     """The table for this data on this machine, or for another GPU: one with `free_bytes`, or one
-    of presets/gpus.yaml by its name. `measured` corrects the speeds that are assumed. With a
-    `recipe` that is the only candidate, as it stands."""
+    of presets/gpus.yaml by its name. `measured` corrects the speeds that are assumed. The objective
+    follows from the data unless it is given. For a single model every setting is listed that no
+    other one beats; with a `recipe` that is the only candidate, as it stands."""
+    goal = recipe.objective.name if recipe else objective or usual_objective(size.format)
+    rows = trained_on(size, goal)
     data = Basis(
-        rows, tokens_per_row, p95, max_tokens, 0, False,
-        dollars_per_hour=dollars_per_hour, cut_at=cut_at,
+        rows.rows, rows.tokens_per_row, rows.p95, rows.max_tokens, 0, False,
+        dollars_per_hour=dollars_per_hour, cut_at=rows.cut_at, objective=goal, gpus=gpus,
     )  # fmt: skip
     basis = with_device(machine, data, free_bytes, gpu, measured)
     if recipe is not None:
         candidates = [candidate_of(recipe, basis)]
     else:
         cards = list(models) if models is not None else _worth_listing(load_catalogue(), basis)
-        candidates = _ranked(_candidates(cards, basis, seq_length))
+        wanted = methods or _offered(basis)
+        candidates = _ranked(_candidates(cards, wanted, basis, seq_length))
     starred = 0 if candidates and candidates[0].fits else None
     if starred is not None:
         candidates[0] = replace(candidates[0], why=recommend(candidates[0]))
@@ -67,14 +77,24 @@ def plan(
     )
 
 
+def _offered(basis: Basis) -> tuple[MethodName, ...]:
+    """Few and sensible: 4-bit on a CPU saves memory that small models do not need."""
+    if not basis.on_gpu:
+        return tuple(method for method in OFFERED if method != "qlora")
+    return (*OFFERED, "dora") if basis.rows >= DORA_FROM_ROWS else OFFERED
+
+
 def _candidates(
-    cards: Iterable[ModelCard], basis: Basis, seq_length: int | None
+    cards: Sequence[ModelCard],
+    methods: Sequence[MethodName],
+    basis: Basis,
+    seq_length: int | None,
 ) -> Iterable[Candidate]:
-    for card in cards:
-        for method in METHODS:
-            if method == "qlora" and not basis.on_gpu:
-                continue  # 4-bit on a CPU saves memory that small models do not need
-            yield candidate_for(card, method, basis, seq_length)
+    """One for each model and method: what fits is worth no more for leaving memory unused, so the
+    quickest that fits dominates the rest. For one model alone, all that is not dominated."""
+    for card, method in product(cards, methods):
+        several = front(card, method, basis, seq_length) if len(cards) == 1 else []
+        yield from several or [candidate_for(card, method, basis, seq_length)]
 
 
 def _ranked(candidates: Iterable[Candidate]) -> list[Candidate]:

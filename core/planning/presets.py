@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import UserError, describe_os_error
@@ -102,6 +102,11 @@ def candidate_of(recipe: Recipe, basis: Basis) -> Candidate:
         warmup=training.warmup,
         effective_batch=training.effective_batch,
         targets=targets if isinstance(targets, str) else tuple(targets),
+        schedule=training.schedule,
+        bits=method.bits,
+        layers=method.layers,
+        virtual_tokens=method.virtual_tokens,
+        lr_ratio=method.lr_ratio,
     )
     checkpointing = training.gradient_checkpointing
     return priced(
@@ -109,7 +114,7 @@ def candidate_of(recipe: Recipe, basis: Basis) -> Candidate:
             card_for(recipe.model.id),
             method.name,
             hyper,
-            basis,
+            replace(basis, objective=recipe.objective.name),
             recipe.data.max_length,
             training.micro_batch,
             training.gradient_accumulation,

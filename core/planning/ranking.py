@@ -5,32 +5,55 @@ from __future__ import annotations
 from math import log2
 
 from core.memory.prediction import Prediction
-from core.methods import MethodName
+from core.methods import METHODS, MethodName
 from core.models.catalogue import ModelCard, ModelShape
+from core.objectives import ObjectiveName
 from core.planning.candidates import Basis, Candidate
 from core.planning.defaults import MANY_ROWS
 from core.units import bytes_text, duration_text
 
 LARGE = 8e9  # beyond this, twice the size gains less than it costs to run
 UNKNOWN_MINUTES = 30.0
+CUT_POINTS = 10.0  # for all rows: a tenth of them cut costs as much as half the model
+METHOD_POINTS: dict[MethodName, float] = {
+    "qlora": -0.2,
+    "lora-8bit": -0.1,
+    "dora": 0.05,
+    "adalora": -0.05,
+    "oft": -0.1,
+    "loha": -0.2,
+    "lokr": -0.2,
+    "vera": -0.3,
+    "last-layers": -0.5,
+    "ia3": -0.6,
+    "prefix": -0.8,
+    "p-tuning": -0.9,
+    "prompt": -1.0,
+}
+"""LoRA is 0. In 4 bits a little is lost (arXiv 2305.14314); DoRA gains little (2402.09353); fewer
+parameters learn less (surveys: 2303.15647, 2312.12148)."""
 
 
-def score(card: ModelCard, method: MethodName, basis: Basis, seconds: float | None) -> float:
+def score(
+    card: ModelCard, method: MethodName, basis: Basis, seconds: float | None, length: int
+) -> float:
     """Higher is better. A doubling of the size below 8B is worth one point."""
     minutes = UNKNOWN_MINUTES if seconds is None else seconds / 60
     patience = 15.0 if basis.on_gpu else 5.0
     time = (0.4 if basis.on_gpu else 1.5) * log2(1 + minutes / patience)
-    return _quality(card) + _method(method, basis.rows) + _access(card) - time
+    quality = _quality(card, basis.objective) + method_points(method, basis.rows)
+    return quality - CUT_POINTS * (basis.share_cut(length) or 0.0) + _access(card) - time
 
 
-def _quality(card: ModelCard) -> float:
+def _quality(card: ModelCard, objective: ObjectiveName) -> float:
+    """By size, age and kind. Continued pre-training wants a base model, all else an assistant."""
     parameters = _effective_parameters(card.shape)
     below, above = min(parameters, LARGE), max(parameters / LARGE, 1.0)
     return (
         log2(below / 1e9)
         + 0.3 * log2(above)
         + 0.35 * ((card.year or 2024) - 2024)
-        + (0.7 if card.instruct else 0.0)
+        + (0.7 if card.instruct != (objective == "pretrain") else 0.0)
         - (0.7 if card.reasoning else 0.0)
     )
 
@@ -43,13 +66,12 @@ def _effective_parameters(shape: ModelShape) -> float:
     return float(shape.parameters * share**0.5)
 
 
-def _method(method: MethodName, rows: int) -> float:
-    """4-bit costs a little; full fine-tuning pays only with much data, and forgets more."""
-    if method == "qlora":
-        return -0.2
+def method_points(method: MethodName, rows: int) -> float:
+    """What a method gains or loses against LoRA; full fine-tuning pays only with much data, and
+    forgets more."""
     if method == "full":
         return 0.1 if rows >= 2 * MANY_ROWS else -0.4
-    return 0.0
+    return METHOD_POINTS.get(method, 0.0)
 
 
 def _access(card: ModelCard) -> float:
@@ -58,24 +80,27 @@ def _access(card: ModelCard) -> float:
     return -1.0 if card.gated else 0.0
 
 
-def explain(card: ModelCard, prediction: Prediction, free_bytes: int) -> str:
+def explain(card: ModelCard, prediction: Prediction, basis: Basis, length: int) -> str:
     """One sentence: what the model is good for, or what it needs and does not have."""
-    if prediction.high <= free_bytes:
+    if prediction.high <= basis.free_bytes:
+        if cut := basis.share_cut(length):
+            return f"length {length} cuts {cut:.1%} of the rows"
         return prediction.note or card.good_for
-    peak, free = bytes_text(prediction.peak), bytes_text(free_bytes)
-    short = bytes_text(prediction.high - free_bytes)
+    peak, free = bytes_text(prediction.peak), bytes_text(basis.free_bytes)
+    short = bytes_text(prediction.high - basis.free_bytes)
     return f"does not fit: {peak} predicted, {free} free, {short} short with its margin"
 
 
 def recommend(candidate: Candidate) -> str:
     """The sentence of the star."""
     basis, prediction = candidate.basis, candidate.prediction
-    kind = {"lora": "LoRA", "qlora": "QLoRA", "full": "full fine-tuning"}[candidate.method]
     where = "of the memory that is free now" if basis.on_gpu else "of the free RAM"
     share = prediction.high / max(1, basis.free_bytes)
     seconds = candidate.seconds
     duration = f", in about {duration_text(seconds)}" if seconds is not None else ""
+    cut = basis.share_cut(candidate.seq_length)
+    cost = f"; its length cuts {cut:.1%} of the rows" if cut else ""
     return (
-        f"the best of what fits for {basis.rows:,} rows: {kind} needs "
-        f"{bytes_text(prediction.peak)}, at most {share:.0%} {where}{duration}"
+        f"the best of what fits for {basis.rows:,} rows: {METHODS[candidate.method].title} needs "
+        f"{bytes_text(prediction.peak)}, at most {share:.0%} {where}{duration}{cost}"
     )

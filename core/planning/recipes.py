@@ -11,6 +11,7 @@ from core.recipe import (
     HardwareSection,
     MethodSection,
     ModelSection,
+    ObjectiveSection,
     Recipe,
     TrainingSection,
 )
@@ -41,14 +42,20 @@ def recipe_for(
         ),
         method=MethodSection(
             name=candidate.method,
+            bits=hyper.bits,
             rank=hyper.rank,
             alpha=hyper.alpha,
             dropout=hyper.dropout,
             target_modules=hyper.targets if isinstance(hyper.targets, str) else [*hyper.targets],
+            layers=hyper.layers,
+            virtual_tokens=hyper.virtual_tokens,
+            lr_ratio=hyper.lr_ratio,
         ),
+        objective=ObjectiveSection(name=candidate.basis.objective),
         training=TrainingSection(
             epochs=hyper.epochs,
             learning_rate=hyper.learning_rate,
+            schedule=hyper.schedule,
             warmup=hyper.warmup,
             micro_batch=candidate.micro_batch,
             gradient_accumulation=candidate.gradient_accumulation,
@@ -56,7 +63,9 @@ def recipe_for(
             gradient_checkpointing=candidate.gradient_checkpointing,
         ),
         hardware=HardwareSection(
-            gpu=candidate.basis.gpu, dollars_per_hour=candidate.basis.dollars_per_hour
+            gpu=candidate.basis.gpu,
+            gpus=candidate.basis.gpus,
+            dollars_per_hour=candidate.basis.dollars_per_hour,
         ),
     )
 

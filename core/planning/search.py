@@ -7,21 +7,26 @@ from dataclasses import dataclass, replace
 
 from core.memory.formula import predict
 from core.memory.prediction import Prediction
-from core.methods import MethodName
+from core.methods import METHODS, Bits, MethodName
 from core.models.catalogue import ModelCard
+from core.objectives import OBJECTIVES
 from core.planning.candidates import Basis, Candidate, Hyper
 from core.planning.defaults import defaults
 from core.planning.ranking import explain, score
-from core.planning.speed import seconds_per_token, start_seconds
+from core.planning.speed import (
+    UNKNOWN_GPU_FLOPS,
+    seconds_per_judged_token,
+    seconds_per_token,
+    start_seconds,
+)
+from core.planning.work import Work, forwards_beside, learning_sequences
 
 USUAL_LENGTH = 2048
 LENGTH_STEP = 64
 TOKENS_ON_CPU = 2048  # in a micro-batch: larger ones are no faster there
-OPTIMIZERS: dict[str, tuple[str, ...]] = {
-    "lora": ("adamw",),
-    "qlora": ("adamw",),
-    "full": ("adamw", "paged-adamw-8bit"),
-}
+TOGETHER = 0.9  # of each GPU's speed is left where several exchange their gradients
+MOST_CUT = 0.05
+"""The share of rows that may be cut so that a model fits at all; more is for a person to decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +59,32 @@ class Settings:
         )
 
 
+def optimizers(method: MethodName) -> tuple[str, ...]:
+    """Those that are tried, the usual first: an adapter's states are too small to compress."""
+    weights = METHODS[method].kind == "weights"
+    return ("adamw", "paged-adamw-8bit") if weights else ("adamw",)
+
+
 def candidate_for(
     card: ModelCard, method: MethodName, basis: Basis, seq_length: int | None = None
 ) -> Candidate:
-    """The quickest setting that fits, or the leanest there is where none does."""
-    hyper = defaults(basis.rows, card.shape.parameters, method)
+    """The quickest setting that fits. Where none does, the longest length below that cuts few
+    rows; where none of those does either, the leanest there is."""
+    hyper = defaults(basis.rows, card.shape.parameters, method, basis.objective)
     length = seq_length or default_length(basis, card)
-    return _quickest(Settings(card, method, hyper, basis, length))
+    whole = Settings(card, method, hyper, basis, length)
+    found = _quickest(whole)
+    if found.fits or seq_length is not None:
+        return found
+    shorter = (_quickest(replace(whole, length=at)) for at in lengths_that_cut_few(basis, length))
+    return next((one for one in shorter if one.fits), found)
+
+
+def lengths_that_cut_few(basis: Basis, below: int) -> list[int]:
+    """Usual lengths below one, the longest first, that leave nearly all rows whole."""
+    usual = sorted((length for length, _ in basis.cut_at if length < below), reverse=True)
+    shares = ((length, basis.share_cut(length)) for length in usual)
+    return [length for length, share in shares if share is not None and share <= MOST_CUT]
 
 
 def refitted(candidate: Candidate, basis: Basis) -> Candidate:
@@ -69,23 +93,29 @@ def refitted(candidate: Candidate, basis: Basis) -> Candidate:
     return _quickest(replace(_settings_of(candidate), basis=basis))
 
 
+def with_method(candidate: Candidate, method: MethodName) -> Candidate:
+    """The same model, length and data by another method, with what is usual and fits for that."""
+    return candidate_for(candidate.model, method, candidate.basis, candidate.seq_length)
+
+
 def _quickest(start: Settings) -> Candidate:
-    for optimizer in OPTIMIZERS[start.method]:
+    for optimizer in optimizers(start.method):
         tries = (
             replace(start, checkpointing=checkpointing, optimizer=optimizer)
             for checkpointing in (False, True)
         )
         fitting = [priced(found) for settings in tries if (found := _largest_fitting(settings))]
         if fitting:
-            return min(fitting, key=lambda c: (c.seconds or 0.0, c.gradient_checkpointing))
-    return priced(replace(start, optimizer=OPTIMIZERS[start.method][-1]).with_rows(1))
+            return min(fitting, key=lambda c: (effort(c), c.gradient_checkpointing))
+    return priced(replace(start, optimizer=optimizers(start.method)[-1]).with_rows(1))
 
 
 def default_length(basis: Basis, card: ModelCard) -> int:
-    """Long enough for every row up to 2,048 tokens; beyond that for 95 rows in 100."""
+    """Long enough for every row up to 2,048 tokens; beyond that for 95 rows in 100, but for texts,
+    which are split."""
     wanted = basis.max_tokens
     if wanted > USUAL_LENGTH:
-        wanted = max(USUAL_LENGTH, basis.p95)
+        wanted = USUAL_LENGTH if basis.objective == "pretrain" else max(USUAL_LENGTH, basis.p95)
     wanted = -(-max(wanted, LENGTH_STEP) // LENGTH_STEP) * LENGTH_STEP
     return min(wanted, card.shape.context or wanted)
 
@@ -105,8 +135,9 @@ def _fits(settings: Settings) -> bool:
 
 
 def _most_rows(settings: Settings) -> int:
-    """On a CPU a larger micro-batch is no faster, it only needs more memory."""
-    micro = settings.hyper.effective_batch
+    """On a CPU a larger micro-batch is no faster, it only needs more memory; several GPUs share the
+    rows of a step."""
+    micro = max(1, settings.hyper.effective_batch // settings.basis.gpus)
     on_cpu = not settings.basis.on_gpu
     while on_cpu and micro > 1 and micro * _longest(settings) > TOKENS_ON_CPU:
         micro //= 2
@@ -119,18 +150,19 @@ def _longest(settings: Settings) -> int:
 
 
 def predicted(settings: Settings) -> Prediction:
-    """The memory that the settings need for their longest rows."""
+    """The memory that the settings need for their longest rows, on each of the GPUs."""
+    sequences = learning_sequences(settings.basis.objective)
     return predict(
         settings.card.shape,
         settings.method,
         settings.hyper.rank,
         settings.hyper.targets,
-        settings.micro_batch,
+        settings.micro_batch * sequences,
         _longest(settings),
         settings.checkpointing,
         settings.optimizer,
         device="cuda" if settings.basis.on_gpu else "cpu",
-        accumulates=settings.accumulation > 1,
+        accumulates=settings.accumulation > settings.basis.gpus,
         dropout=settings.hyper.dropout,
     )
 
@@ -138,7 +170,7 @@ def predicted(settings: Settings) -> Prediction:
 def priced(settings: Settings) -> Candidate:
     """The candidate of these settings, with its memory, time and money."""
     basis, prediction = settings.basis, predicted(settings)
-    pace = basis.calibration.pace(settings.method, settings.card.shape.parameters)
+    pace = basis.calibration.pace(settings.method, settings.card.shape.parameters, basis.objective)
     seconds = _seconds(settings, pace.factor)
     price = basis.dollars_per_hour
     return Candidate(
@@ -153,31 +185,60 @@ def priced(settings: Settings) -> Candidate:
         fits=prediction.high <= basis.free_bytes,
         seconds=seconds,
         dollars=None if price is None or seconds is None else seconds / 3600 * price,
-        why=explain(settings.card, prediction, basis.free_bytes),
+        why=explain(settings.card, prediction, basis, settings.length),
         hyper=settings.hyper,
         basis=basis,
-        score=score(settings.card, settings.method, basis, seconds),
+        score=score(settings.card, settings.method, basis, seconds, settings.length),
         pace=pace,
     )
 
 
 def _seconds(settings: Settings, factor: float) -> float | None:
     """Seconds for all tokens and the start of the run; None for a device of unknown speed."""
-    basis, shape = settings.basis, settings.card.shape
+    basis, shape, hyper = settings.basis, settings.card.shape, settings.hyper
     if basis.flops is None:
         return None
-    per_row = min(basis.tokens_per_row, settings.length)
-    each = factor * seconds_per_token(
+    flops = basis.flops * (1 if basis.gpus == 1 else basis.gpus * TOGETHER)
+    per_row, work = min(basis.tokens_per_row, settings.length), work_of(settings)
+    each = seconds_per_token(
         shape,
-        settings.method,
+        work,
         tokens_per_row=per_row,
         micro_batch=settings.micro_batch,
         gradient_checkpointing=settings.checkpointing,
-        flops=basis.flops,
+        flops=flops,
         on_gpu=basis.on_gpu,
     )
-    tokens = basis.rows * per_row * settings.hyper.epochs
-    return start_seconds(shape, on_gpu=basis.on_gpu) + tokens * each
+    seconds = basis.rows * basis.learned_tokens(settings.length) * hyper.epochs * each
+    if beside := forwards_beside(basis.objective, hyper.epochs):
+        judged = basis.rows * per_row * beside * OBJECTIVES[basis.objective].sequences
+        seconds += judged * seconds_per_judged_token(
+            shape, work, tokens_per_row=per_row, flops=flops, on_gpu=basis.on_gpu
+        )
+    return start_seconds(shape, on_gpu=basis.on_gpu) + factor * seconds
+
+
+def effort(candidate: Candidate) -> float:
+    """Its seconds; on a device of unknown speed a number that only compares."""
+    if candidate.seconds is not None:
+        return candidate.seconds
+    settings = _settings_of(candidate)
+    known = replace(settings, basis=replace(settings.basis, flops=UNKNOWN_GPU_FLOPS))
+    return _seconds(known, 1.0) or 0.0
+
+
+def work_of(settings: Settings) -> Work:
+    """What the time of these settings depends on."""
+    hyper = settings.hyper
+    return Work(
+        settings.method,
+        settings.basis.objective,
+        hyper.bits,
+        hyper.rank,
+        hyper.targets,
+        hyper.layers,
+        hyper.virtual_tokens,
+    )
 
 
 def retune(
@@ -193,12 +254,16 @@ def retune(
     targets: str | None = None,
     epochs: float | None = None,
     learning_rate: float | None = None,
+    bits: Bits | None = None,
+    layers: int | None = None,
+    virtual_tokens: int | None = None,
     basis: Basis | None = None,
 ) -> Candidate:
-    """The candidate with some knobs turned, priced anew. A turned rank takes alpha along, and a
-    turned micro-batch the accumulation, so that the effective batch stays."""
+    """The candidate with some knobs turned, priced anew. A turned rank takes alpha along, a turned
+    micro-batch the accumulation, so that the effective batch stays; another method or objective
+    brings the hyper-parameters that are usual for it."""
     before = _settings_of(candidate)
-    hyper = before.hyper
+    hyper = _hyper_for(before, method or before.method, basis or before.basis)
     if rank is not None:
         hyper = replace(hyper, rank=rank, alpha=hyper.alpha * rank / hyper.rank)
     hyper = replace(
@@ -206,6 +271,9 @@ def retune(
         targets=targets or hyper.targets,
         epochs=epochs or hyper.epochs,
         learning_rate=learning_rate or hyper.learning_rate,
+        bits=bits or hyper.bits,
+        layers=layers or hyper.layers,
+        virtual_tokens=virtual_tokens or hyper.virtual_tokens,
     )
     after = replace(
         before,
@@ -223,6 +291,17 @@ def retune(
     after = replace(after, hyper=hyper)
     turned = micro_batch is not None or gradient_accumulation is not None
     return priced(after.with_rows(micro_batch or after.micro_batch) if turned else after)
+
+
+def _hyper_for(before: Settings, method: MethodName, basis: Basis) -> Hyper:
+    """As they were, but for what follows from another method or objective."""
+    hyper = before.hyper
+    if method == before.method and basis.objective == before.basis.objective:
+        return hyper
+    parameters = before.card.shape.parameters
+    usual = defaults(basis.rows, parameters, method, basis.objective)
+    bits = hyper.bits if hyper.bits in METHODS[method].bits else None
+    return replace(usual, targets=hyper.targets, effective_batch=hyper.effective_batch, bits=bits)
 
 
 def _settings_of(candidate: Candidate) -> Settings:

@@ -6,42 +6,20 @@ The utilisation is assumed here; `core.planning.calibration` corrects it by what
 from __future__ import annotations
 
 from core.models.catalogue import ModelShape
+from core.planning.work import Work, forward_flops, learning_sequences, training_flops
 
 GPU_UTILISATION = 0.35  # of the dense peak, for large models and full batches
 CPU_FLOPS_PER_CORE = 100e9  # bf16 on a server core: SmolLM2-135M, LoRA, 377 tokens/s on two
 UNKNOWN_GPU_FLOPS = 100e12  # only ever used together with what was measured on that GPU
 SATURATING_TOKENS = 1024  # tokens in a micro-batch at which half the rest of the speed is there
 SATURATING_WIDTH = 768
-DEQUANTISING = 1.25  # QLoRA unpacks every weight on the way
 START_SECONDS_GPU, START_SECONDS_CPU = 60.0, 25.0  # imports, loading, encoding
 LOADING_BYTES_PER_SECOND = 1.5e9
 
 
-def flops_per_token(
-    shape: ModelShape, method: str, seq_length: int, *, gradient_checkpointing: bool
-) -> float:
-    """Forward and backward for one token; frozen weights need no gradient of their own."""
-    forward = 2.0 * _active_parameters(shape) + _attention_flops(shape, seq_length)
-    passes = 3.0 if method == "full" else 2.0
-    return forward * (passes + (1.0 if gradient_checkpointing else 0.0))
-
-
-def _active_parameters(shape: ModelShape) -> float:
-    """The weights that one token meets: of the experts only the chosen ones, of the embedding
-    only the head."""
-    head = shape.vocabulary * shape.hidden
-    experts = 3 * shape.hidden * (shape.expert_width or 0) * (shape.active_experts or 0)
-    return shape.in_linear + shape.layers * experts + head
-
-
-def _attention_flops(shape: ModelShape, seq_length: int) -> float:
-    """Scores and their product with the values; causal, so half the square."""
-    return 2.0 * shape.layers * seq_length * shape.heads * shape.head_dim
-
-
 def seconds_per_token(
     shape: ModelShape,
-    method: str,
+    work: Work,
     *,
     tokens_per_row: float,
     micro_batch: int,
@@ -49,17 +27,32 @@ def seconds_per_token(
     flops: float,
     on_gpu: bool,
 ) -> float:
-    """Seconds of training for one token of the rows, padding to the longest row included."""
-    work = padding(micro_batch) * flops_per_token(
-        shape, method, int(tokens_per_row), gradient_checkpointing=gradient_checkpointing
+    """Seconds of training for one token of the rows, padding to the longest row included.
+
+    `tokens_per_row` are those of one sequence, `micro_batch` counts rows of as many sequences as
+    the objective learns from.
+    """
+    batch = micro_batch * learning_sequences(work.objective) * tokens_per_row
+    operations = padding(micro_batch) * training_flops(
+        shape, work, tokens_per_row, batch, gradient_checkpointing=gradient_checkpointing
     )
-    if method == "qlora":
-        work *= DEQUANTISING
+    return work.slower * operations / (flops * _utilisation(shape, batch, on_gpu=on_gpu))
+
+
+def seconds_per_judged_token(
+    shape: ModelShape, work: Work, *, tokens_per_row: float, flops: float, on_gpu: bool
+) -> float:
+    """Seconds for one token that passes through the model without being learned from."""
+    busy = _utilisation(shape, SATURATING_TOKENS, on_gpu=on_gpu)
+    return work.slower * forward_flops(shape, tokens_per_row) / (flops * busy)
+
+
+def _utilisation(shape: ModelShape, batch: float, *, on_gpu: bool) -> float:
+    """The share of the peak that is reached: small models and batches do not fill a GPU."""
     if not on_gpu:
-        return work / flops
-    batch = micro_batch * tokens_per_row
-    full = batch / (batch + SATURATING_TOKENS) * shape.hidden / (shape.hidden + SATURATING_WIDTH)
-    return work / (flops * GPU_UTILISATION * full)
+        return 1.0
+    filled = batch / (batch + SATURATING_TOKENS)
+    return GPU_UTILISATION * filled * shape.hidden / (shape.hidden + SATURATING_WIDTH)
 
 
 def start_seconds(shape: ModelShape, *, on_gpu: bool) -> float:

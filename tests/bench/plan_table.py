@@ -36,9 +36,9 @@ def yardstick() -> None:
 def table() -> Plan:
     """As many models as make 500 candidates with the methods on offer."""
     cards = load_catalogue()
-    each = len(plan(machine(24), **CHAT, models=cards[:1]).candidates)
+    each = len(plan(machine(24), CHAT, models=cards[:2]).candidates) // 2
     wanted = -(-CANDIDATES // each)
-    return plan(machine(24), **CHAT, models=(cards * (wanted // len(cards) + 1))[:wanted])
+    return plan(machine(24), CHAT, models=(cards * (wanted // len(cards) + 1))[:wanted])
 
 
 def medians(measures: dict[str, Callable[[], object]]) -> dict[str, float]:
@@ -55,7 +55,7 @@ def medians(measures: dict[str, Callable[[], object]]) -> dict[str, float]:
 def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         os.environ["TUNEDECK_HOME"] = home
-        star = plan(machine(24), **CHAT).candidates[0]
+        star = plan(machine(24), CHAT).candidates[0]
         lengths = iter(range(512, 100_000, 8))  # another length each time: nothing is remembered
         found = medians(
             {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from core.hardware.machine import Gpu, GpuProcess
 from core.runs.state import Exit, stored_state
-from tests.tui.conftest import HOSTILE, SIZES, MakeRun, Open, sees, shown, until
+from tests.tui.conftest import GIB, HOSTILE, SIZES, MakeRun, Open, machine_with, sees, shown, until
 from tui.app import TuneDeck
 
 
@@ -176,3 +178,71 @@ async def test_the_highlighted_run_is_the_one_that_the_other_places_show(
         await until(pilot, lambda: pilot.app.deck.run not in (None, first))
         await pilot.press("4")
         await sees(pilot, pilot.app.deck.run.id)
+
+
+def with_gpu(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+    """A machine whose one GPU reads otherwise."""
+    before = machine_with(1)
+    gpu = replace(before.gpus[0], **changes)
+    monkeypatch.setattr("core.hardware.readings.read_machine", lambda: replace(before, gpus=(gpu,)))
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_what_cannot_be_read_is_na(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    with_gpu(
+        monkeypatch, name=None, used=None, free=None, temperature=None, power=None, utilisation=None
+    )
+    async with opened(size) as pilot:
+        await sees(pilot, "N/A of 24.0 GiB")
+        assert shown(pilot).count("N/A") >= 5
+        await pilot.press("i")
+        await sees(pilot, "The machine, right now")
+        await sees(pilot, "N/A free of 24.0 GiB, N/A used")
+        await pilot.press("escape")
+        await until(pilot, lambda: "right now" not in shown(pilot))
+
+
+async def test_slices_and_heat_are_shown(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = Gpu(index=0, uuid="MIG-1", name="NVIDIA A100 MIG 1g.10gb", total=10 * GIB, used=GIB)
+    with_gpu(monkeypatch, mig=True, slices=(part,), throttled=("power limit", "temperature"))
+    async with opened((80, 24)) as pilot:
+        await sees(pilot, "MIG 1g.10gb")
+        await sees(pilot, "1.0/10.0 GiB")
+        await sees(pilot, "GPU 0 is slowed by temperature.")
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_every_reading_is_one_key_away_and_moves(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    ours = GpuProcess(4242, 3 * GIB, "python", ours=True)
+    with_gpu(monkeypatch, clock=2520, throttled=(), pcie="4.0 x16", processes=(ours,))
+    async with opened(size) as pilot:
+        await sees(pilot, "GeForce RTX 4090")
+        await pilot.press("i")
+        for words in (
+            "2,520 MHz, memory N/A",
+            "4.0 x16",
+            "8.9",
+            "4242 python, TuneDeck's: 3.00 GiB",
+        ):
+            await sees(pilot, words)
+        with_gpu(monkeypatch, used=20 * GIB, free=4 * GIB)
+        pilot.app.read_machine()
+        await sees(pilot, "4.00 GiB free of 24.0 GiB")
+        await pilot.press("end")
+        await sees(pilot, "bitsandbytes")
+        await pilot.press("i")
+        await until(pilot, lambda: "right now" not in shown(pilot))
+
+
+async def test_another_disk_for_models_is_a_line_of_its_own(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = replace(machine_with(0), cache_total=99 * GIB, cache_free=11 * GIB)
+    monkeypatch.setattr("core.hardware.readings.read_machine", lambda: both)
+    async with opened((80, 24)) as pilot:
+        await sees(pilot, "11.0 GiB free")
+        assert "300.0 GiB free" in shown(pilot)

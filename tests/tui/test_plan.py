@@ -12,7 +12,9 @@ from textual.pilot import Pilot
 
 from core.data.report import Report, TokenStatistics
 from core.errors import UserError
+from core.methods import METHODS
 from core.planning.presets import own_presets
+from core.planning.search import with_method
 from core.recipe import Recipe, load_recipe
 from core.runs.directory import RunDirectory
 from tests.tui.conftest import GIB, SIZES, Open, machine_with, sees, shown, until
@@ -268,6 +270,124 @@ async def test_a_price_is_there_again_in_the_next_session(opened: Open, tiny_row
         await sees(pilot, "$1.25 an hour")
         await pilot.press("dollar_sign", "enter")
         await until(pilot, lambda: "an hour" not in shown(pilot))
+
+
+async def test_any_method_can_take_the_place_of_the_one_that_is_offered(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path, launched: list[Recipe]
+) -> None:
+    machine(1)
+    async with opened((80, 24), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        screen = pilot.app.screen
+        before = screen.selected
+        await pilot.press("M")
+        await sees(pilot, "by which method?")
+        await sees(pilot, "Esc leave it")
+        await pilot.press("end")
+        await sees(pilot, "P-tuning: vectors before the first token")
+        await pilot.press("escape", "M", "home", *["down"] * list(METHODS).index("vera"), "enter")
+        await until(pilot, lambda: screen.selected.method == "vera")
+        assert screen.selected.model == before.model
+        assert screen.selected.hyper.rank == 256
+        await sees(pilot, "☆  Qwen")
+        await pilot.press("s")
+        if not screen.selected.fits:
+            await sees(pilot, "predicted not to fit")
+            await pilot.press("y")
+        await until(pilot, lambda: len(launched) == 1)
+        assert launched[0].method.name == "vera"
+        assert launched[0].training.learning_rate == 4e-3
+        await pilot.press("3", "u")
+        await until(pilot, lambda: screen.selected == before)
+
+
+async def test_a_knob_that_a_method_has_not_says_so(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path
+) -> None:
+    machine(1)
+    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        screen = pilot.app.screen
+        for method, key, words in (
+            ("ia3", "R", "IA3 has no rank"),
+            ("ia3", "T", "IA3 has its own places"),
+            ("pissa", "b", "PiSSA trains on a base of 16 bits only"),
+        ):
+            screen._replace(with_method(screen.selected, method))
+            await pilot.press(key)
+            await until(pilot, lambda words=words: words in said(pilot))
+        screen._replace(with_method(screen.selected, "dora"))
+        await pilot.press("b")
+        assert screen.selected.hyper.bits == 4
+        await pilot.press("T", "full_stop")
+        assert screen.selected.hyper.targets == "attention-all"
+        assert screen.selected.gradient_accumulation > 1
+        recipe = screen.session.recipe(screen.selected)
+        assert (recipe.method.bits, recipe.method.target_modules) == (4, "attention-all")
+        screen._replace(with_method(screen.selected, "prompt"))
+        await pilot.press("R")
+        assert screen.selected.hyper.virtual_tokens == 50
+        screen._replace(with_method(screen.selected, "last-layers"))
+        await pilot.press("R")
+        assert screen.session.recipe(screen.selected).method.layers == 4
+
+
+async def test_the_objective_follows_the_rows_and_can_be_changed(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path
+) -> None:
+    machine(1)
+    deck = deck_with(tiny_rows)
+    assert deck.report is not None
+    deck.report = replace(deck.report, format="preference")
+    async with opened((120, 36), deck, "plan") as pilot:
+        await sees(pilot, "★")
+        await sees(pilot, "DPO")
+        screen = pilot.app.screen
+        assert screen.selected.hyper.learning_rate < 1e-5
+        seen = []
+        for _ in range(4):
+            now = screen.session.plan
+            seen.append(screen.session.recipe(screen.selected).objective.name)
+            await pilot.press("O")
+            await until(pilot, lambda now=now: screen.session.plan is not now)
+        assert seen == ["dpo", "kto", "orpo", "sft"]
+
+
+async def test_several_gpus_train_together_at_a_key(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path
+) -> None:
+    machine(2)
+    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        screen = pilot.app.screen
+        await pilot.press("w")
+        await sees(pilot, "2 GPUs")
+        recipe = screen.session.recipe(screen.selected)
+        assert (recipe.hardware.gpus, recipe.hardware.gpu) == (2, "auto")
+        await pilot.press("w")
+        await until(pilot, lambda: "2 GPUs" not in shown(pilot))
+    machine(1)
+    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        await pilot.press("w")
+        await until(pilot, lambda: "not several GPUs" in said(pilot))
+
+
+async def test_one_model_shows_all_choices_and_each_keeps_its_own_turns(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path
+) -> None:
+    machine(1)
+    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        screen = pilot.app.screen
+        screen._take_model("Qwen/Qwen3-8B")
+        await sees(pilot, "Only Qwen/Qwen3-8B is shown")
+        rows = screen.candidates
+        assert len(rows) > 3
+        await pilot.press("home", "down", "E")
+        assert screen.candidates[1].hyper.epochs > rows[1].hyper.epochs
+        assert screen.candidates[0] == rows[0]
+        assert screen.candidates[2:] == rows[2:]
 
 
 def said(pilot: Pilot[None]) -> str:

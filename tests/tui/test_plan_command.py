@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from core.errors import UserError
 from core.planning.presets import load_preset, save_preset
 from core.recipe import load_recipe
 from tests.tiny import write_rows
@@ -150,3 +151,66 @@ def test_a_preset_that_does_not_fit_says_what_would_help(plan: Plan) -> None:
     code, out, _ = plan("--preset", "chat-80gb", "--vram", "12GiB")
     assert code == 1
     assert "→" in out
+
+
+def test_any_method_can_be_asked_for(plan: Plan) -> None:
+    tree = tree_of(plan("--vram", "24GiB", "--method", "vera", "--method", "ia3", "--json"))
+    assert {one["method"] for one in tree["candidates"]} == {"vera", "ia3"}
+    assert plan("--method", "magic")[0] == 2
+
+
+def test_one_model_is_planned_with_all_that_none_beats(plan: Plan) -> None:
+    tree = tree_of(plan("--gpu", "RTX 4090", "--model", "Qwen/Qwen3-8B", "--json"))
+    rows = tree["candidates"]
+    assert {one["model"] for one in rows} == {"Qwen/Qwen3-8B"}
+    assert [one["fits"] for one in rows if one["method"] == "full"] == [False]
+    fitting = [one for one in rows if one["fits"]]
+    assert {one["method"] for one in fitting} == {"lora", "qlora"}
+    for one in fitting:
+        assert not any(
+            other["seconds"] < one["seconds"]
+            and other["peak_bytes"] < one["peak_bytes"]
+            and other["method"] == one["method"]
+            for other in fitting
+        )
+
+
+def test_a_model_whose_tokenizer_is_out_of_reach_is_counted_with_another(
+    plan: Plan, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locate(model: str) -> Path:
+        if "SmolLM2" not in model:
+            raise UserError(f"{model} is not here.")
+        return tiny_model
+
+    monkeypatch.setattr("core.models.locate.locate_tokenizer", locate)
+    code, out, err = plan("--vram", "24GiB", "--model", "Qwen/Qwen3-8B")
+    assert code == 0
+    assert "★ Qwen/Qwen3-8B" in out
+    assert "Qwen/Qwen3-8B is not here. Tokens are counted with" in err
+
+
+def test_the_objective_follows_from_the_rows_and_is_written(plan: Plan, tmp_path: Path) -> None:
+    target = tmp_path / "chat.yaml"
+    options = ("--vram", "24GiB", "--write", str(target))
+    code, out, _ = plan(*options, "--objective", "pretrain")
+    assert code == 0
+    assert "objective continued pre-training" in out
+    assert load_recipe(target).objective.name == "pretrain"
+    assert tree_of(plan(*options, "--json"))["objective"] == "sft"
+    code, _, err = plan("--vram", "24GiB", "--objective", "dpo")
+    assert code == 1
+    assert "DPO needs rows with" in err
+
+
+def test_pairs_are_planned_for_preference_tuning(plan: Plan, rows: Path) -> None:
+    rows.write_text(
+        "".join(
+            json.dumps({"prompt": f"Say {n}", "chosen": f"It is {n}.", "rejected": "No."}) + "\n"
+            for n in range(300)
+        )
+    )
+    tree = tree_of(plan("--vram", "24GiB", "--json"))
+    star = tree["candidates"][tree["recommended"]]
+    assert (tree["objective"], star["objective"]) == ("dpo", "dpo")
+    assert star["learning_rate"] <= 5e-6

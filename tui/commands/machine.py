@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from shutil import get_terminal_size
+from textwrap import wrap
+from typing import TYPE_CHECKING
 
 import click
 
 from core.text import printable
+
+if TYPE_CHECKING:
+    from core.hardware.findings import Finding
 
 MARKS = {"ok": "✓", "warning": "!", "bad": "✗"}
 
@@ -23,10 +30,28 @@ def doctor(as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(tree_of(findings)))
         return int(bad)
-    width = max(len(finding.what) for finding in findings)
-    for finding in findings:
-        line = f"{MARKS[finding.verdict]} {finding.what:<{width}}  {finding.detail}"
-        click.echo(printable(line, single_line=True))
-        if finding.remedy:
-            click.echo(printable(f"  {'':<{width}}  → {finding.remedy}", single_line=True))
+    click.echo("\n".join(finding_lines(findings, get_terminal_size().columns)))
     return int(bad)
+
+
+def finding_lines(findings: Sequence[Finding], columns: int) -> list[str]:
+    """Each finding under its name, its remedy below it, wrapped to the terminal."""
+    width = max(len(finding.what) for finding in findings)
+    lines = []
+    for finding in findings:
+        head = f"{MARKS[finding.verdict]} {finding.what:<{width}}  "
+        lines += _wrapped(head, finding.detail, columns)
+        if finding.remedy:
+            lines += _wrapped(f"{'':{width + 4}}→ ", finding.remedy, columns)
+    return lines
+
+
+def _wrapped(head: str, text: str, columns: int) -> list[str]:
+    return wrap(
+        printable(text, single_line=True),
+        max(60, columns),
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_on_hyphens=False,
+        break_long_words=False,
+    )

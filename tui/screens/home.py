@@ -48,6 +48,7 @@ class HomeScreen(Place):
         Binding("s", "stop", "Stop", tooltip="Stop the run: it writes a checkpoint first"),
         Binding("x,delete", "remove", "Delete", tooltip="Delete the run with its models"),
         Binding("slash", "filter", "Filter", key_display="/", tooltip="Show only some runs"),
+        Binding("i", "app.machine", "Machine", show=False, tooltip="All readings of the machine"),
         Binding("R", "look", "Look again", show=False),
         Binding("escape", "leave_filter", "Leave the filter", show=False),
     ]

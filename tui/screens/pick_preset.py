@@ -18,10 +18,11 @@ from core.planning.candidates import Basis, Candidate
 from core.planning.presets import Preset, candidate_of, presets, with_data
 from core.recipe import Recipe, load_recipe
 from core.text import printable
-from core.units import bytes_text
+from core.units import MISSING, bytes_text
 from tui.threads import hand_over
 from tui.widgets.line_input import LineInput
 from tui.widgets.line_table import Column, LineTable, Row
+from tui.widgets.plan_lines import fits_text
 
 COLUMNS = (
     Column("Preset", 14),
@@ -128,7 +129,6 @@ def _text(offer: Offer) -> str:
 def _row(offer: Offer) -> Row:
     """Its name, what it trains, and whether that fits here."""
     candidate = offer.candidate
-    fits = ("–", "") if candidate is None else _FITS[candidate.fits]
     name = printable(offer.preset.name, single_line=True)
     model = offer.recipe.model.id.rstrip("/").rsplit("/", 1)[-1]
     return (
@@ -136,8 +136,5 @@ def _row(offer: Offer) -> Row:
         printable(model, single_line=True),
         offer.recipe.method.name,
         bytes_text(candidate.prediction.peak if candidate else None),
-        Content.styled(*fits),
+        MISSING if candidate is None else fits_text(candidate.fits),
     )
-
-
-_FITS = {True: ("✓ yes", "$success"), False: ("✗ no", "$error")}

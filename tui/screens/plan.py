@@ -15,7 +15,8 @@ from core.planning.candidates import Candidate, Plan
 from core.planning.prices import parse_price, remember_price
 from core.recipe import Recipe
 from tui import plan_knobs
-from tui.plan_session import Key, PlanSession, key_of
+from tui.plan_keys import PLAN_KEYS
+from tui.plan_session import Key, PlanSession
 from tui.screens.place import Place
 from tui.threads import hand_over
 from tui.widgets.line_input import LineInput
@@ -25,13 +26,14 @@ from tui.widgets.plan_blocks import CandidateDetails, MemoryBar
 from tui.widgets.plan_elsewhere import Elsewhere
 from tui.widgets.plan_entry import PlanEntry
 from tui.widgets.plan_head import basis_line, note_lines
-from tui.widgets.plan_lines import COLUMNS, candidate_row
+from tui.widgets.plan_lines import COLUMNS, candidate_row, columns_for
 from tui.widgets.row_pane import Pane
 
 if TYPE_CHECKING:
     from core.hardware.machine import Machine
     from tui.screens.recipe import Outcome
 
+NEED_A_ROW = ("start", "trial", "recipe", "turn", "elsewhere", "method")
 NO_DATA = "Open data first: 2 goes there."
 
 
@@ -49,37 +51,7 @@ class PlanScreen(Place):
     PLACE = "plan"
     AUTO_FOCUS = ""  # Textual's choice may be a line that is not displayed
     CSS_PATH = "../styles/plan.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "start", "Start the run", show=False),
-        Binding("y", "recipe", "Recipe", tooltip="The exact recipe: read, edit, keep, start"),
-        Binding("slash", "find", "Find", key_display="/", tooltip="Only some models"),
-        Binding(
-            "o", "elsewhere", "Other GPUs", tooltip="The same run on a rented GPU, at a service"
-        ),
-        Binding("left_square_bracket", "turn('length',-1)", "Length", key_display="[ ]"),
-        Binding("right_square_bracket", "turn('length',1)", "Longer", key_display="]", show=False),
-        Binding("minus", "turn('batch',-1)", "Batch", key_display="- +", tooltip="Micro-batch"),
-        Binding("plus,equals_sign", "turn('batch',1)", "More", key_display="+", show=False),
-        Binding("r", "turn('rank',-1)", "Rank", key_display="r R"),
-        Binding("R", "turn('rank',1)", "Higher rank", show=False),
-        Binding("e", "turn('epochs',-1)", "Epochs", key_display="e E"),
-        Binding("E", "turn('epochs',1)", "More epochs", show=False),
-        Binding("l", "turn('rate',-1)", "Learning rate", key_display="l L", show=False),
-        Binding("L", "turn('rate',1)", "Higher learning rate", show=False),
-        Binding("x", "turn('optimizer',1)", "Optimiser", show=False),
-        Binding("c", "turn('checkpointing',1)", "Gradient checkpointing", show=False),
-        Binding("u", "undo", "Undo the turns", show=False, tooltip="Back to the proposed values"),
-        Binding("m", "model", "Model", tooltip="Only one model, also one that is not listed"),
-        Binding("dollar_sign", "price", "Price", key_display="$", tooltip="Dollars per hour"),
-        Binding("p", "presets", "Presets", tooltip="Recipes to begin with, yours first"),
-        Binding("t", "trial", "Trial", tooltip="A few steps on some rows: does it all work?"),
-        Binding("d", "start(False)", "Start, stay here", show=False, tooltip="Start detached"),
-        Binding("a", "start(False,True)", "Add to the queue", show=False),
-        Binding("n", "name", "Name", show=False, tooltip="Name the run"),
-        Binding("J,shift+down", "scroll(3)", "Scroll what is beside", key_display="J", show=False),
-        Binding("K,shift+up", "scroll(-3)", "Scroll it back", key_display="K", show=False),
-        Binding("escape", "back", "Back", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = PLAN_KEYS
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,9 +112,9 @@ class PlanScreen(Place):
         hand_over(self, self._receive, made)
 
     def _receive(self, made: Plan) -> None:
-        before = self.selected
+        before = self.selected_key
         self.session.receive(made)
-        self._show(key_of(before) if before else None)
+        self._show(before)
 
     # Showing
 
@@ -157,21 +129,27 @@ class PlanScreen(Place):
         cursor, rows = self.query_one(PlanTable).cursor, self.candidates
         return rows[cursor] if 0 <= cursor < len(rows) else None
 
+    @property
+    def selected_key(self) -> Key | None:
+        """What it is called in this plan and in others."""
+        cursor, rows = self.query_one(PlanTable).cursor, self.session.rows
+        return rows[cursor][0] if 0 <= cursor < len(rows) else None
+
     def _show(self, stay_on: Key | None = None) -> None:
-        session, rows = self.session, self.candidates
-        keys = [key_of(candidate) for candidate in rows]
+        session, rows = self.session, self.session.rows
+        keys = [key for key, _ in rows]
         at = next((keys.index(key) for key in (stay_on, session.starred) if key in keys), 0)
         table = self.query_one(PlanTable)
-        columns = COLUMNS if session.dollars_per_hour is not None else COLUMNS[:-1]
+        columns = columns_for(self.candidates, session.dollars_per_hour is not None)
         if columns != table.columns:
             table.columns = columns
             table.refresh()  # its header too
         table.show_rows(
             [
-                candidate_row(one, key == session.starred, session.is_turned(one))[
+                candidate_row(one, key == session.starred, session.is_turned(key))[
                     : len(table.columns)
                 ]
-                for one, key in zip(rows, keys, strict=True)
+                for key, one in rows
             ],
             at,
         )
@@ -206,7 +184,7 @@ class PlanScreen(Place):
     # Knobs
 
     def why_not(self, action: str) -> str | None:
-        if action in ("start", "trial", "recipe", "turn", "elsewhere") and self.selected is None:
+        if action in NEED_A_ROW and self.selected is None:
             return "There is nothing to plan with yet."
         if action in ("start", "trial", "recipe", "presets") and self.deck.source is None:
             return NO_DATA
@@ -219,14 +197,42 @@ class PlanScreen(Place):
         if (reason := plan_knobs.why_not(candidate, knob)) is not None:
             self.notify(reason)
             return
-        self.session.turn(plan_knobs.turned(candidate, knob, step))
-        self._show(key_of(candidate))
+        self._replace(plan_knobs.turned(candidate, knob, step))
+
+    def _replace(self, candidate: Candidate) -> None:
+        """Another candidate in the highlighted row."""
+        key = self.selected_key
+        if key is not None:
+            self.session.turn(key, candidate)
+            self._show(key)
 
     def action_undo(self) -> None:
-        if self.selected is not None:
-            key = key_of(self.selected)
-            self.session.undo(self.selected)
+        key = self.selected_key
+        if key is not None:
+            self.session.undo(key)
             self._show(key)
+
+    def action_method(self) -> None:
+        from tui.screens.pick_method import PickMethodScreen
+
+        if self.selected is not None:
+            self.app.push_screen(PickMethodScreen(self.selected), self._take_method)
+
+    def _take_method(self, candidate: Candidate | None) -> None:
+        if candidate is not None:
+            self._replace(candidate)
+
+    def action_objective(self) -> None:
+        self._plan_for(self.session.next_objective())
+
+    def action_gpus(self) -> None:
+        self._plan_for(self.session.next_gpus())
+
+    def _plan_for(self, reason: str | None) -> None:
+        """Plan anew for another choice, unless there was a reason against it."""
+        if reason is not None:
+            self.notify(reason, markup=False)
+        self._look_again()
 
     # Model, price, name, words
 
@@ -293,14 +299,14 @@ class PlanScreen(Place):
         self.query_one("#entry").display = False
         self.query_one(PlanTable).focus()
         self._look_again()
-        self._show(key_of(self.selected) if self.selected else None)
+        self._show(self.selected_key)
 
     def action_back(self) -> None:
         session = self.session
         if session.words or session.only is not None:
             session.words, session.only = "", None
             self._look_again()
-            self._show(key_of(self.selected) if self.selected else None)
+            self._show(self.selected_key)
         else:
             self.app.switch_mode("data")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from textual.content import Content
 
+from core.hardware.facts import NA, slowed_seriously
 from core.hardware.machine import Gpu, Machine
 from core.text import printable
-from core.units import GIB, MISSING
+from core.units import GIB
 from tui.widgets.bars import bar
 from tui.widgets.block import Block
 
@@ -38,13 +39,15 @@ class MachineMeters(Block):
         layout = Layout(width, bool(machine.gpus))
         shown = machine.gpus[: self.MOST_GPUS]
         lines = [layout.header()]
-        lines += [layout.gpu(gpu) for gpu in shown]
+        for gpu in shown:
+            lines.append(layout.gpu(gpu))
+            lines += [layout.slice(part, number) for number, part in enumerate(gpu.slices)]
         if len(machine.gpus) > len(shown):
             lines.append(
                 Content.styled(f"  … {len(machine.gpus) - len(shown)} more", "$text-muted")
             )
-        lines += _why_no_gpu(machine)
-        return [*lines, layout.cpu(machine), layout.ram(machine), layout.disk(machine)]
+        lines += _notes(machine)
+        return [*lines, layout.cpu(machine), layout.ram(machine), *layout.disks(machine)]
 
 
 class Layout:
@@ -60,23 +63,34 @@ class Layout:
 
     def header(self) -> Content:
         start = 2 + LABEL + self._name + 2 + self._bar + 2
-        line = _title("Machine").pad_right(start - len("Machine"))
+        hint = Content.assemble(("  i", "bold $accent"), (" all readings", "$text-muted"))
+        line = _title("Machine") + hint
+        line = line.pad_right(start - line.cell_length)
         titles = f"{'':>{AMOUNT}}  {'busy':>{BUSY}}"
         if self._with_gpus:
             titles += f"  {'heat':>{HEAT}}  {'power':>{self._power}}"
         return line + Content.styled(titles, "$text-muted")
 
     def gpu(self, gpu: Gpu) -> Content:
-        share = gpu.used / gpu.total if gpu.used is not None and gpu.total else None
-        heat = MISSING if gpu.temperature is None else f"{gpu.temperature} °C"
+        heat = NA if gpu.temperature is None else f"{gpu.temperature} °C"
+        hot = bool(slowed_seriously(gpu))
         line = self._line(
             f"GPU {gpu.index}",
-            (gpu.name or "NVIDIA GPU").removeprefix("NVIDIA "),
-            share,
-            f"{_gib(gpu.used)}/{_gib(gpu.total)} GiB",
+            (gpu.name or "name N/A").removeprefix("NVIDIA ") + ("" if gpu.visible else " (hidden)"),
+            _share(gpu),
+            memory(gpu),
             _percent(gpu.utilisation),
         )
-        return line + Content(f"  {heat:>{HEAT}}  {self._watts(gpu):>{self._power}}")
+        heat_style = "bold $warning" if hot else ""
+        power = f"  {self._watts(gpu):>{self._power}}"
+        return line + Content.assemble((f"  {heat:>{HEAT}}", heat_style), power)
+
+    def slice(self, part: Gpu, number: int) -> Content:
+        """A part of a card: memory is all it has of its own."""
+        name = (part.name or "name N/A").rsplit("MIG ", 1)[-1]
+        hidden = "" if part.visible else " (hidden)"
+        return self._line(f" ·{part.index}.{number}", f"MIG {name}{hidden}", _share(part),
+                          memory(part), "")  # fmt: skip
 
     def cpu(self, machine: Machine) -> Content:
         share = None if machine.cpu_percent is None else machine.cpu_percent / 100
@@ -88,10 +102,17 @@ class Layout:
         share = used / machine.ram_total if machine.ram_total else None
         return self._line("RAM", "", share, f"{_gib(used)}/{_gib(machine.ram_total)} GiB", "")
 
-    def disk(self, machine: Machine) -> Content:
-        total, free = machine.disk_total, machine.disk_free
+    def disks(self, machine: Machine) -> list[Content]:
+        """That of the runs, and that of the models where it is another one."""
+        runs = self._disk("", machine.disk_total, machine.disk_free)
+        if machine.cache_total in (None, machine.disk_total):
+            return [runs]
+        models = self._disk("downloaded models", machine.cache_total, machine.cache_free)
+        return [self._disk("runs", machine.disk_total, machine.disk_free), models]
+
+    def _disk(self, name: str, total: int | None, free: int | None) -> Content:
         share = 1 - free / total if total and free is not None else None
-        return self._line("Disk", "", share, f"{_gib(free)} GiB free", "")
+        return self._line("Disk", name, share, f"{_gib(free)} GiB free", "")
 
     def _line(self, label: str, name: str, share: float | None, amount: str, busy: str) -> Content:
         shown = Content(printable(name, single_line=True)).truncate(self._name, ellipsis=True)
@@ -105,15 +126,36 @@ class Layout:
 
     def _watts(self, gpu: Gpu) -> str:
         if gpu.power is None:
-            return MISSING
+            return NA
         with_limit = gpu.power_limit is not None and self._power >= POWER
         return f"{gpu.power:.0f}/{gpu.power_limit:.0f} W" if with_limit else f"{gpu.power:.0f} W"
 
 
-def _why_no_gpu(machine: Machine) -> list[Content]:
+def memory(gpu: Gpu) -> str:
+    """Used of total, in the width of a column."""
+    if gpu.used is None:
+        return NA if gpu.total is None else f"{NA} of {_gib(gpu.total)} GiB"
+    return f"{_gib(gpu.used)}/{_gib(gpu.total)} GiB"
+
+
+def _share(gpu: Gpu) -> float | None:
+    return gpu.used / gpu.total if gpu.used is not None and gpu.total else None
+
+
+def _notes(machine: Machine) -> list[Content]:
+    """Why there is no GPU, or what is wrong with one."""
+    note = printable(machine.gpu_note, single_line=True)
     if machine.gpus:
-        return []
-    note = printable(machine.gpu_note or "no NVIDIA GPU", single_line=True)
+        hot = [
+            f"GPU {gpu.index} is slowed by {' and '.join(reasons)}"
+            for gpu in machine.gpus
+            if (reasons := slowed_seriously(gpu))
+        ]
+        text = "; ".join([*([note] if note else []), *hot])
+        return (
+            [Content.styled(f"        {text[:1].upper()}{text[1:]}.", "$warning")] if text else []
+        )
+    note = note or "no NVIDIA GPU"
     return [
         Content.assemble("  ", ("GPU   ", "$text-muted"), f"{note[:1].upper()}{note[1:]}. ")
         + Content.styled("Small models train on the CPU.", "$text-muted")
@@ -125,8 +167,8 @@ def _title(text: str) -> Content:
 
 
 def _gib(value: int | None) -> str:
-    return MISSING if value is None else f"{value / GIB:.1f}"
+    return NA if value is None else f"{value / GIB:.1f}"
 
 
 def _percent(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.0f} %"
+    return NA if value is None else f"{value:.0f} %"

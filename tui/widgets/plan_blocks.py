@@ -15,11 +15,11 @@ from tui.widgets.plan_lines import (
     lever_lines,
     memory_lines,
     parts_lines,
-    setting_lines,
     span_line,
     time_lines,
     verdict,
 )
+from tui.widgets.plan_settings import setting_lines
 
 
 class MemoryBar(Block):

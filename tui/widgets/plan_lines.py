@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from textual.content import Content
 
@@ -36,24 +37,24 @@ PART_WORDS = {
     "workspace": "workspace",
     "runtime": "CUDA, libraries",
 }
-KNOBS = (
-    ("[ ]", "length"),
-    ("- +", "micro-batch"),
-    ("r R", "rank"),
-    ("e E", "epochs"),
-    ("l L", "learning rate"),
-    ("x", "optimiser"),
-    ("c", "checkpointing"),
-)
 HERE = "•"
 """Marks a model that lies on this machine already."""
 
 
+def columns_for(candidates: Sequence[Candidate], priced: bool) -> tuple[Column, ...]:
+    """Without the cost where no price is known; the method as wide as the longest there is."""
+    widest = max([6, *(len(candidate.method) for candidate in candidates)])
+    columns = (replace(one, width=widest) if one.title == "Method" else one for one in COLUMNS)
+    return tuple(columns) if priced else tuple(columns)[:-1]
+
+
 def candidate_row(candidate: Candidate, starred: bool, turned: bool) -> Row:
-    """A model and a method with its settings, what it needs and what it takes."""
-    mark = ("★", "$accent") if starred else ("~" if turned else " ", "$text-muted")
+    """A model and a method with its settings, what it needs and what it takes. The star is hollow
+    where the recommended settings were changed."""
+    mark = (
+        ("☆" if turned else "★", "$accent") if starred else ("~" if turned else " ", "$text-muted")
+    )
     here = (f"{HERE} ", "$success") if candidate.model.cached else "  "
-    fits = ("✓ yes", "$success") if candidate.fits else ("✗ no", "$error")
     name = candidate.model.id.rstrip("/").rsplit("/", 1)[-1]
     return (
         Content.assemble(mark, here, printable(name, single_line=True)),
@@ -62,10 +63,15 @@ def candidate_row(candidate: Candidate, starred: bool, turned: bool) -> Row:
         f"{candidate.micro_batch}×{candidate.gradient_accumulation}",
         count_text(candidate.seq_length),
         bytes_text(candidate.prediction.peak),
-        Content.styled(*fits),
+        fits_text(candidate.fits),
         about(candidate.seconds),
         MISSING if candidate.dollars is None else f"${candidate.dollars:,.2f}",
     )
+
+
+def fits_text(fits: bool) -> Content:
+    """A sign and a word, that differ without colour too."""
+    return Content.styled("✓ yes", "$success") if fits else Content.styled("✗ no", "$error")
 
 
 def about(seconds: float | None) -> str:
@@ -162,29 +168,6 @@ def parts_lines(candidate: Candidate, width: int) -> list[Content]:
 
 def _part(words: str, size: int, label: int) -> Content:
     return Content.assemble((f"{words:<{label}}", "$text-muted"), f"  {size / GIB:>8.2f} GiB")
-
-
-def setting_lines(candidate: Candidate) -> list[Content]:
-    """The knobs with their values, the keys that turn them before each."""
-    lora = candidate.method != "full"
-    values = {
-        "length": f"{count_text(candidate.seq_length)} tokens",
-        "micro-batch": (
-            f"{candidate.micro_batch} × {candidate.gradient_accumulation}"
-            f" = {candidate.micro_batch * candidate.gradient_accumulation} rows a step"
-        ),
-        "rank": f"{candidate.hyper.rank}" if lora else "none, all is trained",
-        "epochs": f"{candidate.hyper.epochs:g}, {count_text(candidate.steps)} steps",
-        "learning rate": f"{candidate.hyper.learning_rate:g}",
-        "optimiser": candidate.optimizer,
-        "checkpointing": "on" if candidate.gradient_checkpointing else "off",
-    }
-    return [
-        Content.assemble(
-            (f"{keys:<4}", "bold $accent"), (f"{name:<15}", "$text-muted"), values[name]
-        )
-        for keys, name in KNOBS
-    ]
 
 
 def time_lines(candidate: Candidate) -> list[Content]:

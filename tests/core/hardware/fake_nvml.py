@@ -8,7 +8,7 @@ from typing import Any
 import pynvml
 
 GIB = 1024**3
-SUCCESS, NOT_SUPPORTED, LOST, UNKNOWN = 0, 3, 15, 999
+SUCCESS, NOT_SUPPORTED, NOT_FOUND, LOST, UNKNOWN = 0, 3, 6, 15, 999
 INSUFFICIENT_SIZE = 7
 
 
@@ -26,11 +26,18 @@ class Card:
     total: int = 24 * GIB
     used: int = 2 * GIB
     reserved: int = GIB // 4
+    free: int | None = None
     utilisation: int = 37
     temperature: int = 61
     milliwatts: int = 123_456
     capability: tuple[int, int] = (8, 9)
     processes: list[tuple[int, int]] = field(default_factory=list)
+    drawing: list[tuple[int, int]] = field(default_factory=list)
+    milliwatts_limit: int = 450_000
+    clocks: dict[int, int] = field(default_factory=lambda: {1: 2520, 2: 10_501})
+    slowed: int = 0
+    pcie: tuple[int, int] = (4, 16)
+    slices: list[Card] | None = None
     errors: dict[str, int] = field(default_factory=dict)
 
 
@@ -41,6 +48,7 @@ class FakeLibrary:
         self.cards = list(cards)
         self.init_error = SUCCESS
         self.count_error = SUCCESS
+        self.count: int | None = None
         self.starts = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -49,6 +57,10 @@ class FakeLibrary:
             "nvmlDeviceGetUUID": self._buffer("uuid"),
             "nvmlDeviceGetTemperature": self._last("temperature"),
             "nvmlDeviceGetPowerUsage": self._last("milliwatts"),
+            "nvmlDeviceGetEnforcedPowerLimit": self._last("milliwatts_limit"),
+            "nvmlDeviceGetCurrentClocksThrottleReasons": self._last("slowed"),
+            "nvmlDeviceGetComputeRunningProcesses_v3": self._running("processes"),
+            "nvmlDeviceGetGraphicsRunningProcesses_v3": self._running("drawing"),
         }
         if name in answers:
             return self._guarded(name, answers[name])
@@ -58,12 +70,51 @@ class FakeLibrary:
 
     def _guarded(self, name: str, answer: Any) -> Any:
         def call(handle: Any, *arguments: Any) -> int:
-            card = self.cards[(handle.value or 1) - 1]
+            card = self._card(handle.value or 1)
             if name in card.errors or "*" in card.errors:
                 return card.errors.get(name, card.errors.get("*", SUCCESS))
             return answer(card, *arguments)
 
         return call
+
+    def _card(self, handle: int) -> Card:
+        """A card, or one of its slices: its number × 100 above that of the card."""
+        card = self.cards[handle % 100 - 1]
+        return card.slices[handle // 100 - 1] if handle >= 100 and card.slices else card
+
+    def _nvmlDeviceGetMigDeviceHandleByIndex(self, card: Card, index: Any, device: Any) -> int:
+        if not card.slices or index.value >= len(card.slices):
+            return NOT_FOUND
+        device._obj.value = 100 * (index.value + 1) + self.cards.index(card) + 1
+        return SUCCESS
+
+    @staticmethod
+    def _nvmlDeviceGetMigMode(card: Card, current: Any, pending: Any) -> int:
+        if card.slices is None:
+            return NOT_SUPPORTED
+        _put(current, 1)
+        _put(pending, 1)
+        return SUCCESS
+
+    @staticmethod
+    def _nvmlDeviceGetMaxMigDeviceCount(card: Card, count: Any) -> int:
+        _put(count, 7)
+        return SUCCESS
+
+    @staticmethod
+    def _nvmlDeviceGetClockInfo(card: Card, kind: Any, clock: Any) -> int:
+        _put(clock, card.clocks[kind.value])
+        return SUCCESS
+
+    @staticmethod
+    def _nvmlDeviceGetCurrPcieLinkGeneration(card: Card, generation: Any) -> int:
+        _put(generation, card.pcie[0])
+        return SUCCESS
+
+    @staticmethod
+    def _nvmlDeviceGetCurrPcieLinkWidth(card: Card, width: Any) -> int:
+        _put(width, card.pcie[1])
+        return SUCCESS
 
     @staticmethod
     def _buffer(attribute: str) -> Any:
@@ -81,6 +132,19 @@ class FakeLibrary:
 
         return answer
 
+    @staticmethod
+    def _running(attribute: str) -> Any:
+        def answer(card: Card, count: Any, array: Any) -> int:
+            running = getattr(card, attribute)
+            _put(count, len(running))
+            if array is None:
+                return INSUFFICIENT_SIZE if running else SUCCESS
+            for slot, (pid, memory) in zip(array, running, strict=False):
+                slot.pid, slot.usedGpuMemory = pid, memory
+            return SUCCESS
+
+        return answer
+
     def nvmlInitWithFlags(self, flags: int) -> int:
         self.starts += 1
         return self.init_error
@@ -89,7 +153,7 @@ class FakeLibrary:
         return SUCCESS
 
     def nvmlDeviceGetCount_v2(self, count: Any) -> int:
-        _put(count, len(self.cards))
+        _put(count, len(self.cards) if self.count is None else self.count)
         return self.count_error
 
     def nvmlSystemGetDriverVersion(self, buffer: Any, length: Any) -> int:
@@ -101,6 +165,8 @@ class FakeLibrary:
         return SUCCESS
 
     def nvmlDeviceGetHandleByIndex_v2(self, index: Any, device: Any) -> int:
+        if index.value >= len(self.cards):
+            return NOT_FOUND
         card = self.cards[index.value]
         device._obj.value = index.value + 1
         return card.errors.get("handle", SUCCESS)
@@ -109,14 +175,15 @@ class FakeLibrary:
     def _nvmlDeviceGetMemoryInfo_v2(card: Card, memory: Any) -> int:
         info = memory._obj
         info.total, info.used, info.reserved = card.total, card.used, card.reserved
-        info.free = max(0, card.total - card.used - card.reserved)
+        free = card.total - card.used - card.reserved if card.free is None else card.free
+        info.free = free & 0xFFFF_FFFF_FFFF_FFFF  # an unsigned number, like the library's
         return SUCCESS
 
     @staticmethod
     def _nvmlDeviceGetMemoryInfo(card: Card, memory: Any) -> int:
         info = memory._obj
         info.total, info.used = card.total, card.used
-        info.free = card.total - card.used
+        info.free = card.total - card.used if card.free is None else card.free
         return SUCCESS
 
     @staticmethod
@@ -128,16 +195,6 @@ class FakeLibrary:
     def _nvmlDeviceGetCudaComputeCapability(card: Card, major: Any, minor: Any) -> int:
         _put(major, card.capability[0])
         _put(minor, card.capability[1])
-        return SUCCESS
-
-    @staticmethod
-    def _nvmlDeviceGetComputeRunningProcesses_v3(card: Card, count: Any, array: Any) -> int:
-        if array is None:
-            _put(count, len(card.processes))
-            return INSUFFICIENT_SIZE if card.processes else SUCCESS
-        _put(count, len(card.processes))
-        for slot, (pid, memory) in zip(array, card.processes, strict=False):
-            slot.pid, slot.usedGpuMemory = pid, memory
         return SUCCESS
 
 

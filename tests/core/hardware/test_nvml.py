@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 
+import pynvml
 import pytest
 
 from core.hardware import nvml
+from core.hardware.machine import Gpu, Machine
 from core.hardware.nvml import Nvml
-from core.hardware.visible import visible_indices
+from core.hardware.visible import visible_places
 from tests.core.hardware.fake_nvml import (
     GIB,
     LOST,
@@ -24,7 +26,12 @@ def _all_visible(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_everything_readable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, FakeLibrary(Card(processes=[(os.getpid(), GIB), (1 << 31, 5 * GIB)])))
+    card = Card(
+        processes=[(os.getpid(), GIB), (1 << 31, 5 * GIB)],
+        drawing=[(1, 7)],
+        slowed=0x1 | 0x4 | 0x20,
+    )
+    install(monkeypatch, FakeLibrary(card))
     gpus, note, driver, cuda = Nvml().read()
     (gpu,) = gpus
     assert (note, driver, cuda) == ("", "570.86.10", "12.8")
@@ -34,7 +41,12 @@ def test_everything_readable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpu.free == 24 * GIB - 2 * GIB - GIB // 4
     assert (gpu.utilisation, gpu.temperature, gpu.power) == (37, 61, pytest.approx(123.456))
     assert gpu.capability == (8, 9)
-    mine, other = gpu.processes
+    assert gpu.power_limit == pytest.approx(450)
+    assert (gpu.clock, gpu.memory_clock, gpu.pcie) == (2520, 10_501, "4.0 x16")
+    assert gpu.throttled == ("power limit", "temperature")  # being idle is no reason
+    assert (gpu.mig, gpu.slices) == (False, ())
+    mine, other, drawing = gpu.processes
+    assert (drawing.pid, drawing.memory) == (1, 7)
     assert mine.ours
     assert mine.memory == GIB
     assert (other.pid, other.name, other.ours) == (1 << 31, None, False)
@@ -49,6 +61,12 @@ def test_everything_readable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("nvmlDeviceGetTemperature", "temperature"),
         ("nvmlDeviceGetPowerUsage", "power"),
         ("nvmlDeviceGetCudaComputeCapability", "capability"),
+        ("nvmlDeviceGetEnforcedPowerLimit", "power_limit"),
+        ("nvmlDeviceGetClockInfo", "clock"),
+        ("nvmlDeviceGetClockInfo", "memory_clock"),
+        ("nvmlDeviceGetCurrentClocksThrottleReasons", "throttled"),
+        ("nvmlDeviceGetCurrPcieLinkGeneration", "pcie"),
+        ("nvmlDeviceGetCurrPcieLinkWidth", "pcie"),
     ],
 )
 @pytest.mark.parametrize("error", [NOT_SUPPORTED, UNKNOWN])
@@ -171,9 +189,112 @@ def test_hidden_gpus_are_listed_and_not_usable(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
+    "card",
+    [
+        Card(used=30 * GIB),
+        Card(used=20 * GIB, free=22 * GIB),
+        Card(free=(1 << 64) - 1),
+        Card(used=(1 << 64) - 5),
+    ],
+    ids=["more used than there is", "more than the sum", "endless", "negative"],
+)
+def test_memory_that_contradicts_itself_is_none(
+    monkeypatch: pytest.MonkeyPatch, card: Card
+) -> None:
+    install(monkeypatch, FakeLibrary(card))
+    gpus, note, _, _ = Nvml().read()
+    assert (gpus[0].total, gpus[0].used, gpus[0].free) == (24 * GIB, None, None)
+    assert gpus[0].temperature == 61
+    assert note == "the free memory of GPU 0 cannot be read"
+
+
+@pytest.mark.parametrize("query", ["nvmlDeviceGetMigMode", "nvmlDeviceGetClockInfo"])
+def test_a_binding_without_a_query_costs_one_value(
+    monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    install(monkeypatch, FakeLibrary(Card()))
+    monkeypatch.delattr(pynvml, query)
+    (gpu,) = Nvml().read()[0]
+    assert gpu.total == 24 * GIB
+    assert gpu.mig is False
+
+
+@pytest.mark.parametrize("count", [4_294_967_295, 65])
+def test_an_absurd_number_of_gpus_is_no_number(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    library = FakeLibrary(Card())
+    library.count = count
+    install(monkeypatch, library)
+    gpus, note, _, _ = Nvml().read()
+    assert gpus == ()
+    assert f"it counts {count} GPUs" in note
+
+
+def test_more_gpus_than_answer_are_listed_without_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = FakeLibrary(Card())
+    library.count = 2
+    install(monkeypatch, library)
+    gpus, note, _, _ = Nvml().read()
+    assert gpus[1] == Gpu(index=1)
+    assert note == "GPU 1 does not answer"
+
+
+def sliced() -> Card:
+    """A card cut in two, the second slice the emptier."""
+    slices = [
+        Card(name=b"NVIDIA A100 MIG 2g.20gb", uuid=b"MIG-aaaa", total=20 * GIB, used=15 * GIB),
+        Card(name=b"NVIDIA A100 MIG 1g.10gb", uuid=b"MIG-bbbb", total=10 * GIB, used=GIB),
+    ]
+    for part in slices:
+        part.errors = {"nvmlDeviceGetTemperature": NOT_SUPPORTED}
+    return Card(name=b"NVIDIA A100-SXM4-40GB", uuid=b"GPU-cccc", total=40 * GIB, slices=slices)
+
+
+def test_a_card_in_slices_gives_a_run_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, FakeLibrary(sliced()))
+    gpus, note, _, _ = Nvml().read()
+    (card,) = gpus
+    assert note == ""
+    assert card.mig
+    assert [part.uuid for part in card.slices] == ["MIG-aaaa", "MIG-bbbb"]
+    assert [part.total for part in card.slices] == [20 * GIB, 10 * GIB]
+    assert card.slices[0].capability == (8, 9)
+    machine = machine_of(gpus)
+    assert machine.devices() == list(card.slices)
+    best = machine.best_gpu()
+    assert best is not None
+    assert best.uuid == "MIG-bbbb"
+
+
+@pytest.mark.parametrize(
+    ("setting", "usable"),
+    [("MIG-b", ["MIG-bbbb"]), ("0", ["MIG-aaaa"]), ("GPU-c", ["MIG-aaaa"]), ("MIG-x", [])],
+)
+def test_slices_are_chosen_by_the_same_variable(
+    monkeypatch: pytest.MonkeyPatch, setting: str, usable: list[str]
+) -> None:
+    install(monkeypatch, FakeLibrary(sliced()))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
+    gpus, _, _, _ = Nvml().read()
+    assert [gpu.uuid for gpu in machine_of(gpus).devices()] == usable
+
+
+def test_mig_mode_without_a_slice_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, FakeLibrary(Card(slices=[])))
+    gpus, note, _, _ = Nvml().read()
+    assert note == "GPU 0 is in MIG mode and has no slice"
+    assert machine_of(gpus).best_gpu() is None
+
+
+def machine_of(gpus: tuple[Gpu, ...]) -> Machine:
+    return Machine(
+        taken=0.0, gpus=gpus, gpu_note="", driver=None, cpu_name="", cores=1, cpu_percent=None,
+        ram_total=GIB, ram_available=GIB, disk_total=None, disk_free=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        (None, [0, 1, 2]),
         ("", []),
         ("-1", []),
         ("2,0", [2, 0]),
@@ -185,5 +306,6 @@ def test_hidden_gpus_are_listed_and_not_usable(monkeypatch: pytest.MonkeyPatch) 
         (" 1 , 2 ", [1, 2]),
     ],
 )
-def test_cuda_visible_devices(setting: str | None, expected: list[int]) -> None:
-    assert visible_indices(setting, ["GPU-a1", "GPU-b2", "GPU-a3"]) == expected
+def test_cuda_visible_devices(setting: str, expected: list[int]) -> None:
+    cards = [["GPU-a1"], ["GPU-b2"], ["GPU-a3"]]
+    assert visible_places(setting, cards) == [(card, 0) for card in expected]

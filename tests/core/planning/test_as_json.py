@@ -15,14 +15,14 @@ ROW = {
 
 
 def test_a_plan_has_the_promised_shape() -> None:
-    tree = json.loads(json.dumps(plan_as_json(plan(machine(24), **CHAT))))
+    tree = json.loads(json.dumps(plan_as_json(plan(machine(24), CHAT))))
     assert set(tree) >= {"free_bytes", "gpu", "candidates", "recommended", "levers"}
     assert set(tree["candidates"][tree["recommended"]]) >= ROW
     assert "RTX 4090" in tree["gpu"]
 
 
 def test_a_plan_without_anything_that_fits_has_levers() -> None:
-    tree = plan_as_json(plan(machine(0.7), **CHAT))
+    tree = plan_as_json(plan(machine(0.7), CHAT))
     assert tree["recommended"] is None
     assert set(tree["levers"][0]) == {"text", "saves", "costs"}
 

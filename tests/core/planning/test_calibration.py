@@ -50,7 +50,7 @@ def measured(factor: float = 1.0, **changes: Any) -> Measurement:
 
 
 def planned(*known: Measurement, model: str = MODEL, method: str = "qlora") -> Candidate:
-    return found(plan(machine(24), **CHAT, measured=known), model, method)
+    return found(plan(machine(24), CHAT, measured=known), model, method)
 
 
 def width(candidate: Candidate) -> float:
@@ -100,9 +100,9 @@ def test_runs_count_instead_of_trials() -> None:
 
 def test_a_gpu_of_unknown_speed_has_times_once_it_was_measured() -> None:
     strange = machine(24, name="NVIDIA Prototype")
-    assert plan(strange, **CHAT).candidates[0].seconds is None
+    assert plan(strange, CHAT).candidates[0].seconds is None
     known = measured(1.0, device="NVIDIA Prototype")
-    result = plan(strange, **CHAT, measured=[known])
+    result = plan(strange, CHAT, measured=[known])
     assert result.candidates[0].seconds is not None
     assert "speed is not known" not in result.note
 

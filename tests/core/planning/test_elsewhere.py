@@ -15,7 +15,7 @@ from tests.core.planning.test_planner import CHAT, found, machine
 
 
 def chosen(model: str = "Qwen/Qwen3-8B", method: str = "qlora") -> Candidate:
-    return found(plan(machine(24), **CHAT), model, method)
+    return found(plan(machine(24), CHAT), model, method)
 
 
 def test_every_gpu_that_is_rented_is_priced_as_a_range() -> None:
@@ -95,7 +95,7 @@ def test_every_price_has_its_date_and_is_a_range() -> None:
 
 
 def test_the_json_of_a_plan_says_it_too() -> None:
-    tree = plan_as_json(plan(machine(24), **CHAT))
+    tree = plan_as_json(plan(machine(24), CHAT))
     elsewhere = tree["elsewhere"]
     assert elsewhere["model"] == tree["candidates"][tree["recommended"]]["model"]
     assert elsewhere["prices_dated"] == prices_dated()
@@ -127,8 +127,8 @@ def test_a_price_is_remembered_by_device_and_forgotten() -> None:
     remember_price("RTX 4090", 0.42)
     remember_price("L4", 0.6)
     assert remembered_price("RTX 4090") == 0.42
-    assert plan(machine(24), **CHAT).candidates[0].basis.dollars_per_hour == 0.42
-    assert plan(machine(24), **CHAT, dollars_per_hour=1.0).candidates[0].basis.dollars_per_hour == 1
+    assert plan(machine(24), CHAT).candidates[0].basis.dollars_per_hour == 0.42
+    assert plan(machine(24), CHAT, dollars_per_hour=1.0).candidates[0].basis.dollars_per_hour == 1
     remember_price("RTX 4090", None)
     assert remembered_price("RTX 4090") is None
     assert remembered_price("L4") == 0.6

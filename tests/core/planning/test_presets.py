@@ -55,7 +55,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 def test_a_candidate_gives_its_recipe_back() -> None:
     """Every preset priced as a candidate trains the way the preset says."""
-    basis = plan(machine(141), **CHAT).basis
+    basis = plan(machine(141), CHAT).basis
     assert basis is not None
     for name in ("chat-24gb", "code-80gb", "pretrain-8gb"):
         recipe = load_preset(name)
@@ -83,7 +83,7 @@ def test_a_preset_takes_data_name_and_device_from_the_plan() -> None:
 
 
 def test_names_of_layers_survive() -> None:
-    basis = plan(machine(24), **CHAT).basis
+    basis = plan(machine(24), CHAT).basis
     assert basis is not None
     preset = load_preset("chat-24gb")
     preset.method.target_modules = ["q_proj", "v_proj"]

@@ -1,0 +1,106 @@
+"""The doctor's look at the GPUs: each card and slice, and a 4-bit layer tried for real."""
+
+from __future__ import annotations
+
+import subprocess
+
+from core.children import command
+from core.hardware.facts import NA, gpu_facts, memory_text, others_text, slowed_seriously
+from core.hardware.findings import Finding, Verdict
+from core.hardware.machine import Gpu, Machine
+from core.units import GIB
+
+LINEAR_SECONDS = 120.0
+OLDEST_CAPABILITY = (7, 0)
+BF16_CAPABILITY = (8, 0)
+LITTLE_FREE = 4 * GIB
+SHORT_FACTS = ("utilisation", "temperature", "power", "clocks", "PCIe", "capability")
+
+
+def look_at_gpus(machine: Machine) -> list[Finding]:
+    """The driver, and a line for each card and each of its slices."""
+    if not machine.gpus:
+        detail = f"{machine.gpu_note}; training runs on the CPU, with small models"
+        return [Finding("GPU", "warning", detail, _remedy(machine.gpu_note))]
+    driver = f"{machine.driver or NA}, CUDA {machine.cuda or NA}"
+    found = [Finding("driver", "ok", driver)]
+    for gpu in machine.gpus:
+        found.append(_card(gpu))
+        found += [_slice(part, number) for number, part in enumerate(gpu.slices)]
+    if machine.best_gpu() is None:
+        detail = f"none can be used: {machine.gpu_note or 'no slice is free'}"
+        found.append(Finding("GPU", "warning", f"{detail}; training runs on the CPU"))
+    return found
+
+
+def _remedy(note: str) -> str:
+    if "permission" in note:
+        return "Let this user read /dev/nvidia*, or ask whoever runs the machine."
+    if "driver" in note:
+        return "Install the NVIDIA driver, or start the container with its GPUs."
+    return "Small models train here; rent a machine with an NVIDIA GPU for those above 1B."
+
+
+def _card(gpu: Gpu) -> Finding:
+    what = f"GPU {gpu.index}"
+    if gpu.name is None and gpu.total is None:
+        remedy = "`nvidia-smi` may say why; a lost card comes back with a restart of the machine."
+        return Finding(what, "warning", "does not answer", remedy)
+    known = dict(gpu_facts(gpu))
+    facts = [f"{gpu.name or 'unnamed'}, {memory_text(gpu)}"]
+    facts += [f"{key} {known[key]}" for key in SHORT_FACTS]
+    facts += [text for text in (others_text(gpu.processes),) if text]
+    verdict, words, remedy = _judged(gpu)
+    return Finding(what, verdict, "; ".join([*facts, *([words] if words else [])]), remedy)
+
+
+def _judged(gpu: Gpu) -> tuple[Verdict, str, str]:
+    """The gravest that can be said of a card: verdict, words, remedy."""
+    serious = slowed_seriously(gpu)
+    if not gpu.visible:
+        return "warning", "hidden by CUDA_VISIBLE_DEVICES", ""
+    if gpu.capability is not None and gpu.capability < OLDEST_CAPABILITY:
+        return "bad", "too old for torch", "Use a GPU of compute capability 7.0 or newer."
+    if gpu.mig and not gpu.slices:
+        return "warning", "in MIG mode without a slice", "`nvidia-smi mig -cgi` makes one."
+    if gpu.free is None and not gpu.mig:
+        return "warning", "its free memory cannot be read", "It cannot be planned for."
+    if serious:
+        words = f"slowed by {', '.join(serious)}"
+        return "warning", words, "Look after its cooling and its power supply."
+    if gpu.capability is not None and gpu.capability < BF16_CAPABILITY:
+        return "warning", "has no bf16: trains in fp16", ""
+    if gpu.free is not None and gpu.free < LITTLE_FREE and not gpu.mig:
+        return "warning", "little memory is free", "End what else runs on it (`nvidia-smi`)."
+    return "ok", "", ""
+
+
+def _slice(gpu: Gpu, number: int) -> Finding:
+    """A slice has memory and processes of its own, nothing else."""
+    facts = [f"{gpu.name or 'unnamed'}, {memory_text(gpu)}"]
+    facts += [text for text in (others_text(gpu.processes),) if text]
+    if not gpu.visible:
+        facts.append("hidden by CUDA_VISIBLE_DEVICES")
+    verdict: Verdict = "ok" if gpu.visible and gpu.free is not None else "warning"
+    return Finding(f"GPU {gpu.index}.{number}", verdict, "; ".join(facts))
+
+
+def try_four_bit_linear() -> Finding:
+    """QLoRA's one special need, tried for real: a 4-bit layer forward and backward."""
+    try:
+        child = subprocess.run(
+            command("core.models.four_bit"),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=LINEAR_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding("4-bit layer", "bad", f"{type(error).__name__}", "Run it again.")
+    if child.returncode == 0:
+        return Finding("4-bit layer", "ok", child.stdout.strip())
+    lines = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
+    remedy = "Reinstall bitsandbytes for this CUDA version; LoRA works without it."
+    return Finding("4-bit layer", "bad", lines[-1][:200], remedy)

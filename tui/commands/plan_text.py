@@ -1,0 +1,91 @@
+"""A plan for people: the table, the star and why, the levers, where else it could run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from core.objectives import OBJECTIVES
+from core.text import clip
+from core.units import bytes_text, dollars_text, duration_text, span_text
+
+if TYPE_CHECKING:
+    from core.planning.calibration import Measurement
+    from core.planning.candidates import Candidate, Plan
+
+MOST_OFFERS_PRINTED = 8
+MOST_CANDIDATES_PRINTED = 20
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """The table for people: what fits first. `again`: activations are computed twice, to save
+    their memory."""
+    free = "" if "free" in plan.device else f", {bytes_text(plan.free_bytes)} free"
+    lines = [f"{plan.device}{free}{_goal(plan)}", *([plan.note] if plan.note else []), ""]
+    head = f"  {'model':<36} {'method':<11} {'batch':>7} {'length':>6} {'again':>5} {'peak':>9}"
+    lines.append(f"{head}  {'fits':<4} {'time':>11} {'money':>9}")
+    shown = plan.candidates[:MOST_CANDIDATES_PRINTED]
+    lines += [_row(one, number == plan.recommended) for number, one in enumerate(shown)]
+    if len(plan.candidates) > len(shown):
+        lines.append(f"  and {len(plan.candidates) - len(shown)} more (--json has all)")
+    if plan.recommended is not None:
+        star = plan.candidates[plan.recommended]
+        lines += ["", f"★ {star.why}", *_range_lines(star)]
+    for lever in plan.levers:
+        lines.append(f"→ {lever.text}: saves {bytes_text(lever.saves)}, {lever.costs}")
+    return lines
+
+
+def _goal(plan: Plan) -> str:
+    """What is trained for, and on how many GPUs, where that is not the usual."""
+    basis = plan.basis
+    if basis is None:
+        return ""
+    goal = f"; objective {OBJECTIVES[basis.objective].title}" if basis.objective != "sft" else ""
+    return goal + (f"; {basis.gpus} GPUs together" if basis.gpus > 1 else "")
+
+
+def _range_lines(star: Candidate) -> list[str]:
+    """Between what its time and cost lie, and how well that is known."""
+    if star.seconds is None:
+        return []
+    from core.planning.calibration import pace_text
+
+    span = span_text(star.seconds_low, star.seconds_high)
+    price = star.basis.dollars_per_hour
+    cost = f", at ${price:g} an hour" if price is not None else ""
+    return [f"  {span}{cost}; the speed is {pace_text(star.pace)}"]
+
+
+def elsewhere_lines(plan: Plan, measured: Sequence[Measurement]) -> list[str]:
+    """The first candidate's run on GPUs that one could rent, and at managed services."""
+    from core.planning.elsewhere import managed, rented
+    from core.planning.gpus import prices_dated
+
+    if not plan.candidates:
+        return []
+    subject = plan.candidates[plan.recommended or 0]
+    offers = [one for one in rented(subject, measured) if one.fits][:MOST_OFFERS_PRINTED]
+    lines = [
+        "",
+        f"{subject.model.id} with {subject.method} elsewhere (rents as of {prices_dated()})",
+    ]
+    for offer in offers:
+        money = dollars_text(*offer.dollars)
+        lines.append(f"  {offer.gpu.name:<36} {span_text(*offer.seconds):>16}  {money}")
+    for service in managed(subject):
+        name = f"{service.service} ({service.models})"
+        lines.append(f"  {name:<53}  {dollars_text(*service.dollars)} as of {service.dated}")
+    return lines
+
+
+def _row(candidate: Candidate, starred: bool) -> str:
+    batch = f"{candidate.micro_batch}×{candidate.gradient_accumulation}"
+    money = "–" if candidate.dollars is None else f"${candidate.dollars:.2f}"
+    again = "yes" if candidate.gradient_checkpointing else "no"
+    return (
+        f"{'★' if starred else ' '} {clip(candidate.model.id, 36):<36} {candidate.method:<11} "
+        f"{batch:>7} {candidate.seq_length:>6} {again:>5} "
+        f"{bytes_text(candidate.prediction.peak):>9}  {'yes' if candidate.fits else 'no':<4} "
+        f"{duration_text(candidate.seconds):>11} {money:>9}"
+    )
