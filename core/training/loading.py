@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from core.methods import Bits
 from core.recipe import Recipe
+from core.training.together import place
 
 
 def load_base(folder: Path, recipe: Recipe) -> Any:
@@ -17,7 +18,7 @@ def load_base(folder: Path, recipe: Recipe) -> Any:
     dtype = weights_dtype(recipe.model.precision)
     options: dict[str, Any] = {"dtype": dtype}
     if torch.cuda.is_available():
-        options["device_map"] = {"": 0}
+        options["device_map"] = {"": place().local_rank}
     options |= quantization(recipe.method.base_bits, dtype)
     model = AutoModelForCausalLM.from_pretrained(folder, **options)
     model.config.use_cache = False

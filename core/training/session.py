@@ -31,11 +31,14 @@ from core.training.loading import load_base
 from core.training.measured import measured
 from core.training.peaks import memory_peaks
 from core.training.preflight import levers, wants_checkpointing
+from core.training.ranks import wait_for_all
 from core.training.recovery import at_one_row, halved, is_out_of_memory, record
 from core.training.reporter import Reporter
 from core.training.result import save_result
 from core.training.samples import write_answer
 from core.training.settings import schedule, trainer_config
+from core.training.sharding import Sharding, sharding, sharding_options
+from core.training.together import place, shared
 from core.training.trainer import Tuner
 from core.training.watch import StopSwitch, Watch
 
@@ -75,7 +78,9 @@ def train(
     _tell_what_it_took(recipe, base, prepared, trainer, reporter)
     if watch.failure is None and not watch.stopped:
         _choose_weights(run, trainer, watch)
-        save_result(run, recipe, base, tokenizer, prepared, model)
+        if place().writes:
+            save_result(run, recipe, base, tokenizer, prepared, model)
+        wait_for_all()
     return watch.failure
 
 
@@ -109,8 +114,8 @@ def _train_till_memory_ends(
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
+        if not is_out_of_memory(error) or not place().alone:
+            raise  # where several train together, the launcher starts them again
         smaller = halved(recipe)
         if smaller is None:
             traceback.print_exc()
@@ -130,7 +135,9 @@ def _free_memory() -> None:
 def _start(run: RunDirectory, reporter: Reporter, watch: Watch) -> Path | None:
     """Say that training begins, and where: the checkpoint to go on from, if there is one."""
     run.checkpoints.mkdir(exist_ok=True)
-    clear_leftovers(run)
+    if place().writes:
+        clear_leftovers(run)
+    wait_for_all()
     checkpoint = _newest(run, watch)
     step = checkpoint_step(checkpoint) if checkpoint else 0
     reporter.stage("training", step=step, total_steps=watch.plan.total)
@@ -174,7 +181,7 @@ def _make_trainer(
         pad=pad,
         watch=watch,
         model=model,
-        args=trainer_config(recipe, plan, run.checkpoints, **choices),
+        args=trainer_config(shared(recipe, place().world), plan, run.checkpoints, **choices),
         processing_class=_transformers_tokenizer(base),
     )
 
@@ -184,12 +191,15 @@ def _hardware_choices(recipe: Recipe, base: Path, prepared: Prepared, model: Any
     on_gpu = torch.cuda.is_available()
     # The weights are loaded already: what they take is part of the prediction.
     free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() if on_gpu else None
+    checkpointing = wants_checkpointing(recipe, base, prepared, free)
+    total = torch.cuda.get_device_properties(0).total_memory if on_gpu else None
+    chosen: Sharding = "ddp" if place().alone else sharding(recipe, base, prepared, total)
     return {
         "bf16": False,  # the weights are in bf16 already; autocast would only add copies
         "fp16": on_gpu and model.dtype is torch.float16,
         "use_cpu": not on_gpu,
         "dataloader_pin_memory": on_gpu,
-        "activation_checkpointing": wants_checkpointing(recipe, base, prepared, free),
+        **sharding_options(chosen, checkpointing=checkpointing),
     }
 
 

@@ -18,10 +18,13 @@ from core.runs.identity import Identity, write_identity
 from core.runs.state import Exit
 from core.training.alarms import Alarm, Alarms
 from core.training.best import Evaluation, Judge
+from core.training.ranks import agreed
 from core.training.reporter import Reporter
 from core.training.settings import Schedule
+from core.training.together import place
 
 NAN_LIMIT = 3
+INTENTS = ("checkpoint", "evaluate", "sample")
 
 
 class StopSwitch:
@@ -86,9 +89,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         last = step >= self.plan.total
         control.should_log = True
         control.should_evaluate = step % self.plan.evaluate_every == 0 or last
-        control.should_save = (step % self.plan.save_every == 0 or self._save_is_due()) and not last
-        self._obey(state, control)
-        if self.stop() and not last:
+        stop, save, evaluate, sample, due = agreed(
+            self.stop(), *map(self._intent, INTENTS), self._save_is_due()
+        )
+        control.should_save = ((step % self.plan.save_every == 0 or due) and not last) or save
+        control.should_evaluate |= evaluate
+        if sample:
+            self.write_sample(step)
+        if stop and not last:
             self.stopped = True
             control.should_evaluate = False
             control.should_save = True
@@ -241,16 +249,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def tell_sample(self, step: int, prompt: str, text: str) -> None:
         self._reporter.tell("sample", step=step, prompt=prompt, text=text)
 
-    def _obey(self, state: TrainerState, control: TrainerControl) -> None:
-        if self._intent("checkpoint"):
-            control.should_save = True
-        if self._intent("evaluate"):
-            control.should_evaluate = True
-        if self._intent("sample"):
-            self.write_sample(state.global_step)
-
     def _intent(self, name: str) -> bool:
         """Whether somebody left this intent; it is taken up by being deleted."""
+        if not place().writes:
+            return False
         try:
             (self._run.control / name).unlink()
         except OSError:

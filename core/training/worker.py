@@ -30,8 +30,11 @@ from core.runs.identity import SOURCES, source_digests
 from core.runs.lifeline import watch_keeper
 from core.runs.state import Exit
 from core.training.device import prepare_environment
+from core.training.launch import train_together
 from core.training.preflight import check_disk, check_memory, check_merge
 from core.training.reporter import Reporter
+from core.training.sharding import check_sharding
+from core.training.together import crew, read_node, shared
 from core.training.trial import cut
 
 
@@ -55,6 +58,10 @@ def main(arguments: list[str]) -> int:
 
 def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
     """Everything up to the saved result. What needs no torch comes first, so as to fail early."""
+    team = crew(recipe.hardware, read_machine())
+    world = team.count * recipe.hardware.nodes
+    shared(recipe, world)
+    check_sharding(recipe, world)
     prepare_environment(recipe.hardware.gpu)
     reporter.stage("downloading")
     base = locate(recipe.model.id, recipe.model.revision, reporter.progress)
@@ -69,6 +76,8 @@ def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
     machine = read_machine()
     check_memory(recipe, base, prepared, machine)
     check_merge(recipe, base, machine)
+    if world > 1:
+        return train_together(run, recipe, team, read_node(run), reporter)
     if recipe.trial:
         prepared = cut(prepared, recipe.training.effective_batch, recipe.training.seed)
     reporter.stage("importing")

@@ -1,0 +1,84 @@
+"""Why one of several processes failed: each leaves a file, and the first of them is the cause.
+
+When one dies the others lose their connection to it and fail as well, a moment later.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from core.runs.diagnosis import classify, oom_kills
+from core.runs.directory import RunDirectory, write_atomically
+from core.runs.state import Exit
+from core.runs.tail import tail_lines
+from core.training.together import Place
+
+_RANK = re.compile(r"^\s*rank\s*:\s*(\d+)")
+_EXIT_CODE = re.compile(r"^\s*exitcode\s*:\s*(-?\d+)")
+
+
+def clear_failures(run: RunDirectory) -> None:
+    shutil.rmtree(_folder(run), ignore_errors=True)
+
+
+def note_failure(run: RunDirectory, place: Place, reason: Exit) -> None:
+    """In the process that failed. A full disk must not hide the first cause."""
+    try:
+        _folder(run).mkdir(exist_ok=True)
+        tree = {"t": time.time(), "rank": place.rank, **asdict(reason)}
+        write_atomically(_folder(run) / f"{place.rank}.json", json.dumps(tree))
+    except OSError as error:
+        print(f"{reason.message} (and that could not be noted: {error.strerror})", flush=True)
+
+
+def rank_log(run: RunDirectory, place: Place) -> Path:
+    """Where a process that does not keep the run writes what its libraries print."""
+    return run.data / f"rank-{place.rank}.log"
+
+
+def first_failure(run: RunDirectory, world: int, kills_before: int, since: float) -> Exit:
+    """In the launcher, when torchrun has given up: what came first."""
+    rank, code = _root_cause(tail_lines(run.log))
+    if code < 0:
+        killed = classify(run, code, time.time(), out_of_memory=oom_kills() > kills_before)
+        return replace(killed, message=_of(rank, world, killed.message))
+    noted = sorted(_noted(run), key=lambda tree: float(tree["t"]))
+    if noted:
+        first = noted[0]
+        message = _of(int(first["rank"]), world, str(first["message"]))
+        return Exit(str(first["code"]), message, str(first["remedy"]))
+    return classify(run, 1, since)
+
+
+def _of(rank: int, world: int, message: str) -> str:
+    return f"Process {rank + 1} of {world}: {message}"
+
+
+def _root_cause(lines: Sequence[str]) -> tuple[int, int]:
+    """Rank and exit code of what torchrun names as the first failure; (0, 1) if it does not."""
+    starts = [at for at, line in enumerate(lines) if line.startswith("Root Cause")]
+    told = lines[starts[-1] :] if starts else []
+    ranks = [int(found[1]) for line in told if (found := _RANK.match(line))]
+    codes = [int(found[1]) for line in told if (found := _EXIT_CODE.match(line))]
+    return (ranks[0], codes[0]) if ranks and codes else (0, 1)
+
+
+def _noted(run: RunDirectory) -> list[dict[str, Any]]:
+    found = []
+    for path in _folder(run).glob("*.json"):
+        try:
+            found.append(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def _folder(run: RunDirectory) -> Path:
+    return run.data / "failures"
