@@ -14,22 +14,25 @@ from core.recipe import Recipe, load_recipe
 from core.runs.brief import brief
 from core.runs.directory import RunDirectory, run_ids, write_atomically
 from core.runs.identity import SOURCES, check_same, identity, source_digests
+from core.runs.nodes import Node, write_node
 from core.runs.state import current_state
 from core.runs.supervisor import launch, resume
 
 
-def start_or_resume(recipe: Recipe) -> RunDirectory:
+def start_or_resume(recipe: Recipe, node: Node | None = None) -> RunDirectory:
     """The newest run of this name: resumed, or as it is when it lives or has finished; else a
     new one. UserError with the difference when it was begun with another recipe or other data."""
     run = _newest(recipe)
     if run is None:
-        return launch(recipe)
+        return launch(recipe, node=node)
     before = load_recipe(run.recipe)
     check_same(identity(before), identity(recipe), run.id)
     _check_sources(run, recipe)
     state = current_state(run)
     if not state.alive and state.phase != "finished":
         _adopt(run, before, recipe)
+        if node is not None:
+            write_node(run, node)
         resume(run)
     return run
 

@@ -1,7 +1,7 @@
 """The event stream of a run: an append-only file of JSON lines.
 
-The worker's processes write it one after another, never at once; any number of readers follow
-it. Every event has `v` (schema version), `t` (unix seconds) and `kind`:
+The worker's processes write it one after another, and the keeper a warning in between; any number
+of readers follow it. Every event has `v` (schema version), `t` (unix seconds) and `kind`:
 
 ========== ======================================================================================
 state      phase, stage: what the run is doing now

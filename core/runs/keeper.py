@@ -22,6 +22,7 @@ from typing import Any
 
 from core.children import CONSIDERATE, command
 from core.errors import describe_os_error
+from core.hardware.machine import Machine
 from core.hardware.readings import read_machine
 from core.runs import queue
 from core.runs.diagnosis import classify, oom_kills
@@ -31,6 +32,7 @@ from core.runs.lifeline import KEEPER_PID, end_with_parent
 from core.runs.lock import LOCKED, RunLock
 from core.runs.state import Exit, Phase, stored_state, write_state
 from core.runs.tail import tail_events
+from core.runs.vigil import Vigil, checkpoint_bytes
 
 STAGES = ("core.training.worker", "core.training.finish")
 TICK_SECONDS = 0.1
@@ -51,6 +53,7 @@ class Keeper:
         self._killed = False
         self._sampled = 0.0
         self._disk_trouble = False
+        self._vigil = Vigil()
 
     def keep(self) -> int:
         """Run all stages. 0 when the run finished or was stopped, 1 when it failed."""
@@ -131,12 +134,21 @@ class Keeper:
         if now - self._sampled < SAMPLE_SECONDS:
             return
         self._sampled = now
-        line = json.dumps(read_machine().as_sample()) + "\n"
+        machine = read_machine()
+        self._warn(machine, now)
+        line = json.dumps(machine.as_sample()) + "\n"
         try:
             with self._run.gpu.open("ab") as file:
                 file.write(line.encode())
         except OSError as error:
             self._complain(error)
+
+    def _warn(self, machine: Machine, now: float) -> None:
+        """What the stage cannot notice, or not in time."""
+        size = checkpoint_bytes(self._run.checkpoints)
+        found = self._vigil.progress(stored_state(self._run), now)
+        for finding in (*found, *self._vigil.machine(machine, size)):
+            self._tell("warning", code=finding.code, message=finding.message, remedy=finding.remedy)
 
     def _set_phase(self, phase: Phase, exit_: Exit | None = None, stage: str = "") -> None:
         """State file and event. The state keeps the step and losses of an earlier life."""

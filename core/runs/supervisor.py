@@ -20,6 +20,7 @@ from core.runs import queue
 from core.runs.directory import RunDirectory, create_run, run_ids
 from core.runs.events import EventWriter
 from core.runs.lock import LOCKED, RunLock, holder, is_locked
+from core.runs.nodes import Node, write_node
 from core.runs.state import RunState, current_state, stored_state, write_state
 from core.runs.tail import tail_lines
 
@@ -49,15 +50,18 @@ def list_runs() -> list[RunSummary]:
     return [RunSummary(run, current_state(run)) for run in runs]
 
 
-def launch(recipe: Recipe, *, queued: bool = False) -> RunDirectory:
+def launch(recipe: Recipe, *, queued: bool = False, node: Node | None = None) -> RunDirectory:
     """Start a run and return as soon as its keeper lives. It outlives the caller.
 
     With `queued` it begins when the runs that live now, and those queued before it, have ended.
+    `node` says which machine of several this is.
     A launch that fails leaves no directory behind.
     """
     run = create_run(recipe)
     try:
         write_state(run, RunState())
+        if node is not None:
+            write_node(run, node)
         if queued:
             queue.enter(run)
         _start_keeper(run)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -45,10 +46,11 @@ def rank_log(run: RunDirectory, place: Place) -> Path:
 
 def first_failure(run: RunDirectory, world: int, kills_before: int, since: float) -> Exit:
     """In the launcher, when torchrun has given up: what came first."""
-    rank, code = _root_cause(tail_lines(run.log))
-    if code < 0:
-        killed = classify(run, code, time.time(), out_of_memory=oom_kills() > kills_before)
-        return replace(killed, message=_of(rank, world, killed.message))
+    killed = _killed(tail_lines(run.log))
+    if killed is not None:
+        rank, code = killed
+        cause = classify(run, code, time.time(), out_of_memory=oom_kills() > kills_before)
+        return replace(cause, message=_of(rank, world, cause.message))
     noted = sorted(_noted(run), key=lambda tree: float(tree["t"]))
     if noted:
         first = noted[0]
@@ -61,13 +63,18 @@ def _of(rank: int, world: int, message: str) -> str:
     return f"Process {rank + 1} of {world}: {message}"
 
 
-def _root_cause(lines: Sequence[str]) -> tuple[int, int]:
-    """Rank and exit code of what torchrun names as the first failure; (0, 1) if it does not."""
-    starts = [at for at, line in enumerate(lines) if line.startswith("Root Cause")]
+def _killed(lines: Sequence[str]) -> tuple[int, int] | None:
+    """Rank and exit code of the one that a signal ended, by torchrun's last report.
+
+    Its “first observed failure” may be another, which lost its connection to that one; and
+    SIGTERM is what torchrun itself sends to those that are left.
+    """
+    starts = [at for at, line in enumerate(lines) if line.startswith("Failures:")]
     told = lines[starts[-1] :] if starts else []
     ranks = [int(found[1]) for line in told if (found := _RANK.match(line))]
     codes = [int(found[1]) for line in told if (found := _EXIT_CODE.match(line))]
-    return (ranks[0], codes[0]) if ranks and codes else (0, 1)
+    pairs = zip(ranks, codes, strict=False)
+    return next((pair for pair in pairs if pair[1] < 0 and pair[1] != -signal.SIGTERM), None)
 
 
 def _noted(run: RunDirectory) -> list[dict[str, Any]]:

@@ -19,14 +19,16 @@ from core.recipe import Recipe
 from core.runs.diagnosis import oom_kills
 from core.runs.directory import RunDirectory
 from core.runs.lifeline import end_with_parent
+from core.runs.nodes import Node
 from core.runs.state import Exit, stored_state
 from core.training.device import environment_of
 from core.training.failures import clear_failures, first_failure
 from core.training.recovery import MEMORY_CODES, halved, record
 from core.training.reporter import Reporter
-from core.training.together import Crew, Node, shared
+from core.training.together import Crew, shared
 
 TICK_SECONDS = 0.1
+RANK_MODULE = "core.training.rank"
 
 
 def train_together(
@@ -38,7 +40,7 @@ def train_together(
     rows at a time: the others cannot be called back from the middle of a step.
     """
     stop = _StopFile(run)
-    world = team.count * recipe.hardware.nodes
+    world = _world(recipe, team, node)
     reporter.stage("importing")
     while True:
         failure = _one_try(run, recipe, team, node, stop)
@@ -71,9 +73,7 @@ def launch_command(run: RunDirectory, recipe: Recipe, team: Crew, node: Node | N
             f"--master-addr={host}",
             f"--master-port={port}",
         ]
-    return command(
-        "torch.distributed.run", *options, "--module", "core.training.rank", str(run.path)
-    )
+    return command("torch.distributed.run", *options, "--module", RANK_MODULE, str(run.path))
 
 
 def _one_try(
@@ -92,7 +92,11 @@ def _one_try(
         time.sleep(TICK_SECONDS)
     if processes.returncode == 0 or stored_state(run).phase == "stopping":
         return None
-    return first_failure(run, team.count * recipe.hardware.nodes, kills, began)
+    return first_failure(run, _world(recipe, team, node), kills, began)
+
+
+def _world(recipe: Recipe, team: Crew, node: Node | None) -> int:
+    return team.count * (recipe.hardware.nodes if node else 1)
 
 
 def _environment(node: Node | None) -> dict[str, str]:

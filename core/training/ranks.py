@@ -63,14 +63,21 @@ def mine(items: Sequence[Any]) -> list[Any]:
 
 def together(parts: Sequence[Any], count: int) -> list[Any]:
     """The answers to all `count` items in their order, from everybody's answers to `mine`."""
+    everybody = answers(list(parts))
+    world = len(everybody)
+    return [everybody[index % world][index // world] for index in range(count)]
+
+
+def answers(mine: Any) -> list[Any]:
+    """What everybody says, in the order of the processes."""
     here = place()
     if here.alone:
-        return list(parts)
+        return [mine]
     import torch.distributed as group
 
     everybody: list[Any] = [None] * here.world
-    group.all_gather_object(everybody, list(parts))
-    return [everybody[index % here.world][index // here.world] for index in range(count)]
+    group.all_gather_object(everybody, mine)
+    return everybody
 
 
 def wait_for_all() -> None:

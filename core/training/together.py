@@ -6,18 +6,12 @@ they share them. So a run may go on with another number of GPUs and stays the ru
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
-from core.errors import UserError, describe_os_error
+from core.errors import UserError
 from core.hardware.machine import Gpu, Machine
 from core.recipe import HardwareSection, Recipe
-from core.runs.directory import RunDirectory, write_atomically
-
-NODE_FILE = "node.json"
-DEFAULT_PORT = 29_500
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,53 +129,3 @@ def _shown(wanted: str | int | list[int]) -> str:
     if isinstance(wanted, list):
         return "GPUs " + ", ".join(map(str, wanted))
     return "all" if wanted == "all" else f"{wanted} GPUs"
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One machine of several: its number, and where number 0 is reached (`host:port`)."""
-
-    rank: int
-    main: str
-
-
-def node_of(rank: int | None, main: str | None, hardware: HardwareSection) -> Node | None:
-    """The node that two options of the command line tell of; None for a run on one machine."""
-    nodes = hardware.nodes
-    if nodes == 1:
-        if rank is None and main is None:
-            return None
-        raise UserError("The recipe is for one machine.", "Set hardware.nodes, or leave that out.")
-    if rank is None or main is None:
-        raise UserError(
-            f"The recipe is for {nodes} machines: each needs its number and where number 0 is.",
-            "`tunedeck nodes RECIPE` prints the command for each of them.",
-        )
-    if not 0 <= rank < nodes:
-        raise UserError(f"--node-rank {rank} is not one of 0 to {nodes - 1}.")
-    host, _, port = main.rpartition(":")
-    if not host:
-        host, port = main, str(DEFAULT_PORT)
-    if not port.isdigit() or not 0 < int(port) < 65_536:
-        raise UserError(f"--main-address {main} has no valid port.", "Write it as host:port.")
-    return Node(rank, f"{host}:{port}")
-
-
-def write_node(run: RunDirectory, node: Node) -> None:
-    """Keep it with the run, for every resume from now on."""
-    try:
-        write_atomically(run.path / NODE_FILE, json.dumps(asdict(node)))
-    except OSError as error:
-        raise describe_os_error(error, "write to the run directory") from error
-
-
-def read_node(run: RunDirectory) -> Node | None:
-    """What `write_node` kept; None for a run on one machine."""
-    try:
-        return Node(**json.loads(_text(run.path / NODE_FILE)))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")

@@ -129,6 +129,7 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
                 if agreed(self._watch.stop())[0]:
                     return {}
                 measured.append(self._measure(batch))
+                self._watch.measures()
         everybody = together(measured, len(batches))
         sums = [value for part, _ in everybody for value in part]
         tokens = [count for _, part in everybody for count in part]
@@ -164,6 +165,12 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
     def take_weights(self, checkpoint: Path) -> None:
         """The trained weights of a checkpoint in place of those in memory."""
         self._load_from_checkpoint(str(checkpoint))
+
+    def whole_weights(self) -> dict[str, Any] | None:
+        """The weights that the processes hold parts of, put together; None where each has all."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return dict(self.accelerator.get_state_dict(self.model_wrapped))
+        return None
 
     def save_where_it_broke(self) -> None:
         """A checkpoint of the last completed step, after an error inside the one that follows."""

@@ -61,7 +61,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._began = 0.0
         self._step_seconds = 0.0
         self._nan_steps = 0
-        self._alarms = Alarms()
+        self._alarms = Alarms(plan.total)
         self.failure: Exit | None = None
         self.stopped = False
         self.step_tokens: Callable[[], int] = lambda: 0
@@ -150,9 +150,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             rows=int(metrics["eval_rows"]),
         )
         self._reporter.update(eval_loss=loss)
-        self._warn(self._alarms.evaluation(state.global_step, loss))
-        if state.global_step > 0 and "row_sums" in metrics:
-            rows = Evaluation(state.global_step, metrics["row_sums"], metrics["row_tokens"])
+        sums, tokens = metrics.get("row_sums", ()), metrics.get("row_tokens", ())
+        rows = Evaluation(state.global_step, sums, tokens)
+        self._warn(self._alarms.evaluation(rows, loss))
+        if state.global_step > 0 and sums:
             self._judge(rows, control)
 
     def _judge(self, evaluation: Evaluation, control: TrainerControl) -> None:
@@ -172,6 +173,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def has_stopped_early(self) -> bool:
         """Whether patience is over: now, or before this run died without its result."""
         return 0 < self.plan.patience <= self.judge.worse_in_a_row
+
+    def measures(self) -> None:
+        """A sign of life in the middle of an evaluation, which may take long."""
+        self._reporter.update()
 
     def _save_is_due(self) -> bool:
         return time.monotonic() - self._saved_at >= self.plan.save_seconds

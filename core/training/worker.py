@@ -28,13 +28,14 @@ from core.runs.diagnosis import explain
 from core.runs.directory import RunDirectory, write_atomically
 from core.runs.identity import SOURCES, source_digests
 from core.runs.lifeline import watch_keeper
+from core.runs.nodes import node_of, read_node
 from core.runs.state import Exit
 from core.training.device import prepare_environment
 from core.training.launch import train_together
 from core.training.preflight import check_disk, check_memory, check_merge
 from core.training.reporter import Reporter
 from core.training.sharding import check_sharding
-from core.training.together import crew, read_node, shared
+from core.training.together import crew, shared
 from core.training.trial import cut
 
 
@@ -59,9 +60,12 @@ def main(arguments: list[str]) -> int:
 def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
     """Everything up to the saved result. What needs no torch comes first, so as to fail early."""
     team = crew(recipe.hardware, read_machine())
-    world = team.count * recipe.hardware.nodes
+    node = read_node(run)
+    if node is None and recipe.hardware.nodes > 1:
+        node_of(recipe, None, None)  # says how it is started
+    world = team.count * (recipe.hardware.nodes if node else 1)
     shared(recipe, world)
-    check_sharding(recipe, world)
+    check_sharding(recipe, team, world)
     prepare_environment(recipe.hardware.gpu)
     reporter.stage("downloading")
     base = locate(recipe.model.id, recipe.model.revision, reporter.progress)
@@ -77,7 +81,7 @@ def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
     check_memory(recipe, base, prepared, machine)
     check_merge(recipe, base, machine)
     if world > 1:
-        return train_together(run, recipe, team, read_node(run), reporter)
+        return train_together(run, recipe, team, node, reporter)
     if recipe.trial:
         prepared = cut(prepared, recipe.training.effective_batch, recipe.training.seed)
     reporter.stage("importing")
