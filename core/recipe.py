@@ -16,6 +16,7 @@ from core.errors import UserError, describe_os_error
 from core.methods import METHODS, Bits, Method, MethodName, refusal
 
 Switch = Literal["auto"] | bool
+Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 Objective = Literal["sft", "pretrain", "dpo", "kto", "orpo"]
 
 
@@ -120,6 +121,9 @@ class TrainingSection(_Section):
         "auto", description="end when the held-out loss only rises; auto: with small data"
     )
     patience: int = Field(3, ge=1, description="evaluations clearly worse than the best, in a row")
+    trackers: list[Tracker] = Field(
+        default_factory=list, description="tensorboard, wandb, trackio, mlflow: sent to as well"
+    )
     seed: int = 42
 
     @property

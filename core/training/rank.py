@@ -20,6 +20,7 @@ from core.runs.diagnosis import explain
 from core.runs.directory import RunDirectory
 from core.runs.lifeline import end_with_launcher
 from core.runs.state import Exit
+from core.secrets import guard_output
 from core.training.device import quieten
 from core.training.failures import note_failure, rank_log
 from core.training.ranks import join
@@ -30,6 +31,7 @@ from core.training.trial import cut
 
 def main(arguments: list[str]) -> int:
     end_with_launcher()
+    guard_output()
     run = RunDirectory(Path(arguments[0]))
     here = place()
     if not here.writes:

@@ -47,6 +47,7 @@ from core.training.sharding import (
     sharding_options,
 )
 from core.training.together import place, shared
+from core.training.trackers import PROJECT, prepare_trackers
 from core.training.trainer import Tuner
 from core.training.watch import StopSwitch, Watch
 
@@ -200,6 +201,7 @@ def _make_trainer(
     pad = _pad_id(tokenizer)
     plan = watch.plan
     choices = _hardware_choices(recipe, base, prepared, model)
+    prepare_trackers(run, recipe.training.trackers)
     rows = plan.evaluation_rows(len(prepared.eval), recipe.training.effective_batch)
     held_out = random.Random(recipe.training.seed).sample(prepared.eval, rows)
     watch.write_sample = lambda step: _sample(watch, step, model, tokenizer, prepared, pad)
@@ -211,7 +213,9 @@ def _make_trainer(
         pad=pad,
         watch=watch,
         model=model,
-        args=trainer_config(shared(recipe, place().world), plan, run.checkpoints, **choices),
+        args=trainer_config(
+            shared(recipe, place().world), plan, run.checkpoints, run_name=run.id, **choices
+        ),
         processing_class=_transformers_tokenizer(base),
     )
 
@@ -227,6 +231,7 @@ def _hardware_choices(recipe: Recipe, base: Path, prepared: Prepared, model: Any
         "bf16": False,  # the weights are in bf16 already; autocast would only add copies
         "fp16": on_gpu and model.dtype is torch.float16,
         "use_cpu": not on_gpu,
+        "project": PROJECT,
         "save_on_each_node": recipe.hardware.nodes > 1,
         "dataloader_pin_memory": on_gpu,
         **sharding_options(parts, checkpointing=checkpointing),

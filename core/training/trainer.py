@@ -25,6 +25,7 @@ from core.training.modes import measuring
 from core.training.probe import probe, should_probe
 from core.training.ranks import agreed, mine, summed, together
 from core.training.together import place
+from core.training.trackers import as_guests
 from core.training.watch import Watch
 
 EVALUATION_POSITIONS = 2048
@@ -67,6 +68,7 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
             **options,
         )
         self.remove_callback(PrinterCallback)
+        as_guests(self, watch.tell_tracker_failed)
         watch.step_tokens = lambda: self.step_tokens
         watch.probe = lambda: probe(self, self.model_wrapped) if should_probe() else {}
         self.processing_class = None  # else every checkpoint gets a copy of the tokenizer
@@ -115,6 +117,8 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> Any:
         metrics = self.held_out_metrics()
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if metrics and self.args.report_to:
+            self.log({"eval_loss": metrics["eval_loss"]})
         return metrics
 
     def held_out_metrics(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from core.recipe import TrainingSection
+from core.runs.diagnosis import explain
 from core.runs.directory import RunDirectory
 from core.runs.identity import Identity, write_identity
 from core.runs.state import Exit
@@ -249,6 +250,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             f"{training.micro_batch} rows at a time, {training.gradient_accumulation} times a "
             "step: the same rows in every step, in the same order.",
             "For more speed lower data.max_length, or use qlora.",
+        )
+
+    def tell_tracker_failed(self, name: str, error: Exception) -> None:
+        self._reporter.warn(
+            "tracker-failed",
+            f"{name} failed and is left out from now on: {explain(error).message}",
+            "Training goes on; the run's own events are complete.",
         )
 
     def tell_sample(self, step: int, prompt: str, text: str) -> None:

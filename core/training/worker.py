@@ -30,17 +30,20 @@ from core.runs.identity import SOURCES, source_digests
 from core.runs.lifeline import watch_keeper
 from core.runs.nodes import node_of, read_node
 from core.runs.state import Exit
+from core.secrets import guard_output
 from core.training.device import prepare_environment
 from core.training.launch import train_together
 from core.training.preflight import check_disk, check_memory, check_merge
 from core.training.reporter import Reporter
 from core.training.sharding import check_sharding
 from core.training.together import crew, shared
+from core.training.trackers import check_trackers
 from core.training.trial import cut
 
 
 def main(arguments: list[str]) -> int:
     watch_keeper()
+    guard_output()
     run = RunDirectory(Path(arguments[0]))
     reporter = Reporter(run)
     try:
@@ -66,6 +69,7 @@ def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
     world = team.count * (recipe.hardware.nodes if node else 1)
     shared(recipe, world)
     check_sharding(recipe, team, world)
+    check_trackers(recipe)
     prepare_environment(recipe.hardware.gpu)
     reporter.stage("downloading")
     base = locate(recipe.model.id, recipe.model.revision, reporter.progress)
