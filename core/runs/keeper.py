@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from core.children import CONSIDERATE, command
-from core.errors import describe_os_error
+from core.errors import UserError, describe_os_error
 from core.hardware.machine import Machine
 from core.hardware.readings import read_machine
 from core.runs import queue
@@ -207,6 +207,9 @@ def main(arguments: list[str]) -> int:
             print(f"{run.id} is already being worked on by another process.", file=sys.stderr)
             return LOCKED
         return Keeper(run, tuple(arguments[1:]) or STAGES).keep()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
     except OSError as error:
         print(describe_os_error(error, "work in the run directory"), file=sys.stderr)
         return 1

@@ -19,7 +19,7 @@ from core.paths import runs_root
 from core.runs import queue
 from core.runs.directory import RunDirectory, create_run, run_ids
 from core.runs.events import EventWriter
-from core.runs.lock import LOCKED, RunLock, holder, is_locked
+from core.runs.lock import LOCKED, RunLock, holder, holder_anywhere, is_locked
 from core.runs.nodes import Node, write_node
 from core.runs.state import RunState, current_state, stored_state, write_state
 from core.runs.tail import tail_lines
@@ -109,11 +109,16 @@ def stop(run: RunDirectory, *, now: bool = False) -> None:
     if not now:
         request(run, "stop")
         return
-    keeper = holder(run.lock)
+    keeper = holder_anywhere(run.lock)
     if keeper is None:
         raise UserError(f"{run.id} is not running.")
+    if not keeper.is_here:
+        raise UserError(
+            f"{run.id} runs on another machine ({keeper.host.split()[0]}).",
+            "`tunedeck stop` without --now reaches it through the volume.",
+        )
     try:
-        os.killpg(keeper, signal.SIGKILL)  # a keeper leads the group of its stages
+        os.killpg(keeper.pid, signal.SIGKILL)  # a keeper leads the group of its stages
     except ProcessLookupError:
         pass  # it ended just now
     except PermissionError as error:

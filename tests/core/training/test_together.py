@@ -107,99 +107,84 @@ def waiting(run: RunDirectory) -> dict[int, int]:
     return {int(path.name[-1]): int(path.read_text()) for path in found}
 
 
-def meanwhile(task: Callable[[], None]) -> Thread:
-    thread = Thread(target=task, daemon=True)
-    thread.start()
-    return thread
-
-
 def with_hardware(run: RunDirectory, **hardware: Any) -> None:
     recipe = load_recipe(run.recipe)
     changes = [f"hardware.{key}={json.dumps(value)}" for key, value in hardware.items()]
     run.recipe.write_text(recipe.with_changes(changes).to_yaml())
 
 
-def test_the_loss_is_that_of_one_process_even_when_memory_runs_out(
+def at_the_gate(run: RunDirectory, act: Callable[[dict[int, int]], None]) -> Thread:
+    """Once both wait, `act` (by rank, their pids) and let them go."""
+
+    def task() -> None:
+        found = waiting(run)
+        act(found)
+        for path in run.path.glob("waiting-*"):
+            path.unlink()
+        (run.path / "go").touch()
+
+    (run.path / "go").unlink(missing_ok=True)
+    thread = Thread(target=task, daemon=True)
+    thread.start()
+    return thread
+
+
+def ask_to_stop(run: RunDirectory) -> None:
+    """SIGTERM to the launcher, which is this process; both must know before the step begins."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    deadline = time.monotonic() + SECONDS
+    while not (run.control / "stop").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def test_killed_short_of_memory_stopped_and_ended_by_one_process(
     alone: RunDirectory,
     new_run: NewRun,
     options: dict[str, Any],
     odd: Callable[..., None],
     train_here: TrainHere,
 ) -> None:
-    """From the fifth step on the second process cannot take four rows at a time."""
+    """And through all that the losses, and the adapter, of a process that had no such troubles."""
     run = new_run(**options, hardware=TOGETHER)
-    odd(greedy=[1, 5, 2])
+    odd(wait=5)
+    killer = at_the_gate(run, lambda pids: os.kill(pids[1], signal.SIGKILL))
+    with run.log.open("ab") as log:
+        assert printing_to(log.fileno(), lambda: train_here(run)) == 1
+    killer.join()
+    [error] = told(run, "error")
+    assert "Process 2 of 2" in error["message"], error
+    assert "SIGKILL" in error["message"]
+    assert [path.name for path in checkpoints(run)] == ["checkpoint-3"]
+    assert is_whole(checkpoints(run)[-1])
+
+    odd(greedy=[1, 5, 2], wait=6)  # from step 5 on process 2 cannot take four rows at a time
+    stopper = at_the_gate(run, lambda pids: ask_to_stop(run))
     assert train_here(run) == 0
-    assert_same(run, alone)
+    stopper.join()
     [warning] = told(run, "warning")
     assert warning["code"] == "out-of-memory-recovered"
     assert "Process 2 of 2" in warning["message"]
     training = load_recipe(run.recipe).training
     assert (training.micro_batch, training.gradient_accumulation) == (2, 4)
-    tokens = [
-        {event["step"]: event["tokens"] for event in told(each, "log")} for each in (run, alone)
-    ]
-    assert tokens[0] == tokens[1]
-    assert [path.name for path in checkpoints(run)] == ["checkpoint-3", "checkpoint-6"]
-
-
-def test_killed_then_stopped_then_ended_by_one_process(
-    alone: RunDirectory,
-    new_run: NewRun,
-    options: dict[str, Any],
-    odd: Callable[..., None],
-    train_here: TrainHere,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    run = new_run(**options, hardware=TOGETHER)
-    odd(wait=5)
-
-    def kill() -> None:
-        os.kill(waiting(run)[1], signal.SIGKILL)
-        (run.path / "go").touch()
-
-    killer = meanwhile(kill)
-    with capfd.disabled(), run.log.open("ab") as log:
-        _output_to(log.fileno(), lambda: train_here(run) == 1)
-    killer.join()
-    [error] = told(run, "error")
-    assert "Process 2 of 2" in error["message"], error
-    assert "SIGKILL" in error["message"]
-    assert is_whole(checkpoints(run)[-1])
-
-    for path in run.path.glob("waiting-*"):
-        path.unlink()
-    (run.path / "go").unlink()
-
-    def stop() -> None:
-        waiting(run)
-        os.kill(os.getpid(), signal.SIGTERM)
-        deadline = time.monotonic() + SECONDS
-        while not (run.control / "stop").exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        (run.path / "go").touch()
-
-    stopper = meanwhile(stop)
-    assert train_here(run) == 0
-    stopper.join()
-    assert stored_state(run).phase == "stopping"
-    assert stored_state(run).step == 5
-    assert checkpoints(run)[-1].name == "checkpoint-5"
+    state = stored_state(run)
+    assert (state.phase, state.step) == ("stopping", 6)
+    assert checkpoints(run)[-1].name == "checkpoint-6"
     assert not run.adapter.exists()
 
     (run.control / "stop").unlink()
     with_hardware(run, gpus=1)
     assert train_here(run) == 0
     assert_same(run, alone)
+    assert tokens(run) == tokens(alone)
 
 
-def _output_to(descriptor: int, task: Callable[[], bool]) -> None:
+def printing_to(descriptor: int, task: Callable[[], int]) -> int:
     """What the task and its children print goes to the descriptor, as the keeper has it."""
     kept = [(number, os.dup(number)) for number in (1, 2)]
     try:
         for number, _ in kept:
             os.dup2(descriptor, number)
-        assert task()
+        return task()
     finally:
         for number, copy in kept:
             os.dup2(copy, number)
