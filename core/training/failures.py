@@ -11,14 +11,14 @@ import shutil
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from core.runs.diagnosis import classify, oom_kills
 from core.runs.directory import RunDirectory, write_atomically
 from core.runs.state import Exit
-from core.runs.tail import tail_lines
+from core.runs.tail import TAIL_BYTES
 from core.training.together import Place
 
 _RANK = re.compile(r"^\s*rank\s*:\s*(\d+)")
@@ -44,19 +44,45 @@ def rank_log(run: RunDirectory, place: Place) -> Path:
     return run.data / f"rank-{place.rank}.log"
 
 
-def first_failure(run: RunDirectory, world: int, kills_before: int, since: float) -> Exit:
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """How things stood when the processes were started: what is older is not theirs."""
+
+    time: float
+    log_bytes: int
+    oom_kills: int
+
+
+def beginning(run: RunDirectory) -> Beginning:
+    try:
+        size = run.log.stat().st_size
+    except OSError:
+        size = 0
+    return Beginning(time.time() - 0.001, size, oom_kills())
+
+
+def first_failure(run: RunDirectory, world: int, since: Beginning) -> Exit:
     """In the launcher, when torchrun has given up: what came first."""
-    killed = _killed(tail_lines(run.log))
+    killed = _killed(_log_since(run, since.log_bytes))
     if killed is not None:
         rank, code = killed
-        cause = classify(run, code, time.time(), out_of_memory=oom_kills() > kills_before)
+        cause = classify(run, code, time.time(), out_of_memory=oom_kills() > since.oom_kills)
         return replace(cause, message=_of(rank, world, cause.message))
     noted = sorted(_noted(run), key=lambda tree: float(tree["t"]))
     if noted:
         first = noted[0]
         message = _of(int(first["rank"]), world, str(first["message"]))
         return Exit(str(first["code"]), message, str(first["remedy"]))
-    return classify(run, 1, since)
+    return classify(run, 1, since.time)
+
+
+def _log_since(run: RunDirectory, start: int) -> list[str]:
+    try:
+        with run.log.open("rb") as file:
+            file.seek(max(start, run.log.stat().st_size - TAIL_BYTES))
+            return file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
 
 
 def _of(rank: int, world: int, message: str) -> str:

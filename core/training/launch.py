@@ -16,13 +16,12 @@ from types import FrameType
 
 from core.children import command
 from core.recipe import Recipe
-from core.runs.diagnosis import oom_kills
 from core.runs.directory import RunDirectory
 from core.runs.lifeline import end_with_parent
 from core.runs.nodes import Node
 from core.runs.state import Exit, stored_state
 from core.training.device import environment_of
-from core.training.failures import clear_failures, first_failure
+from core.training.failures import beginning, clear_failures, first_failure
 from core.training.recovery import MEMORY_CODES, halved, record
 from core.training.reporter import Reporter
 from core.training.together import Crew, shared
@@ -80,7 +79,7 @@ def _one_try(
     run: RunDirectory, recipe: Recipe, team: Crew, node: Node | None, stop: _StopFile
 ) -> Exit | None:
     clear_failures(run)
-    began, kills = time.time(), oom_kills()
+    since = beginning(run)
     processes = subprocess.Popen(
         launch_command(run, recipe, team, node),
         stdin=subprocess.DEVNULL,
@@ -92,7 +91,7 @@ def _one_try(
         time.sleep(TICK_SECONDS)
     if processes.returncode == 0 or stored_state(run).phase == "stopping":
         return None
-    return first_failure(run, _world(recipe, team, node), kills, began)
+    return first_failure(run, _world(recipe, team, node), since)
 
 
 def _world(recipe: Recipe, team: Crew, node: Node | None) -> int:

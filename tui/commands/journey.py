@@ -66,12 +66,29 @@ def train(
         from core.runs.auto_resume import start_or_resume
 
         run = start_or_resume(loaded, node)
+        _pass_stop_on(run)
     else:
         from core.runs.supervisor import launch
 
         check_sources(loaded)
         run = launch(loaded, queued=queued, node=node)
     return watch_or_leave(run, plain=plain, as_json=as_json, detach=detach)
+
+
+def _pass_stop_on(run: RunDirectory) -> None:
+    """SIGTERM stops the run with a checkpoint, and this command waits for that: a scheduler or a
+    container kills all that is left as soon as the command has ended."""
+    import signal
+    from contextlib import suppress
+    from types import FrameType
+
+    from core.runs.supervisor import stop
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        with suppress(UserError):  # it has ended just now
+            stop(run)
+
+    signal.signal(signal.SIGTERM, ask)
 
 
 @click.command()
