@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -33,6 +34,7 @@ from core.runs.lock import LOCKED, RunLock
 from core.runs.state import Exit, Phase, stored_state, write_state
 from core.runs.tail import tail_events
 from core.runs.vigil import Vigil, checkpoint_bytes
+from core.training.checkpoints import checkpoint_step, newest_checkpoint
 
 STAGES = ("core.training.worker", "core.training.finish")
 TICK_SECONDS = 0.1
@@ -59,6 +61,7 @@ class Keeper:
         """Run all stages. 0 when the run finished or was stopped, 1 when it failed."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note_signal)
+        self._go_back_to_the_checkpoint()
         self._set_phase("preparing")
         self._await_turn()
         for module in self._stages:
@@ -73,6 +76,15 @@ class Keeper:
             reason = classify(self._run, code, began, out_of_memory=oom_kills() > kills)
             return self._end("failed", reason, code)
         return self._end("finished")
+
+    def _go_back_to_the_checkpoint(self) -> None:
+        """Steps that an earlier life took after its last checkpoint are lost: a run that is
+        stopped before it trains again must not claim them."""
+        state, newest = stored_state(self._run), newest_checkpoint(self._run)
+        step = checkpoint_step(newest) if newest else 0
+        if state.step > step and not _trained(self._run):
+            with suppress(OSError):  # the next write says so
+                write_state(self._run, replace(state, step=step))
 
     def _await_turn(self) -> None:
         """In the queue: until the runs before have ended, or somebody stops this one."""
@@ -191,6 +203,10 @@ class Keeper:
         if not self._disk_trouble:
             self._disk_trouble = True
             print(describe_os_error(error, "write to the run directory"), file=sys.stderr)
+
+
+def _trained(run: RunDirectory) -> bool:
+    return run.adapter.is_dir() or run.merged.is_dir()
 
 
 def _stage_environment() -> dict[str, str]:

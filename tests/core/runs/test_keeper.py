@@ -18,8 +18,9 @@ from core.runs.directory import create_run
 from core.runs.events import Event, EventReader
 from core.runs.keeper import Keeper
 from core.runs.lock import LOCKED, holder, is_locked
-from core.runs.state import RunState, stored_state
+from core.runs.state import RunState, stored_state, write_state
 from core.runs.supervisor import launch, request
+from core.training.checkpoints import publish
 from tests.core.runs.conftest import wait_for
 
 Stages = Callable[..., None]
@@ -186,3 +187,23 @@ def test_a_full_disk_is_one_sentence(
     told = capfd.readouterr().err
     assert told.count("no space left") == 1
     assert "Traceback" not in told
+
+
+def test_steps_after_the_checkpoint_are_not_claimed_by_a_resumed_run(
+    stages: Stages, recipe: Recipe
+) -> None:
+    """Stopped before it trains again, its step must be one that a checkpoint exists of."""
+    stages("passes")
+    run = create_run(recipe)
+    folder = run.checkpoints / ".saving"
+    folder.mkdir(parents=True)
+    (folder / "weights").write_bytes(b"some")
+    publish(folder, run.checkpoints / "checkpoint-10")
+    write_state(run, RunState(phase="failed", step=12, total_steps=50))
+    (run.control / "stop").touch()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    assert Keeper(run, ("tests.core.runs.stages.passes",)).keep() == 0
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    state = stored_state(run)
+    assert (state.phase, state.step, state.total_steps) == ("stopped", 10, 50)
