@@ -166,8 +166,9 @@ def test_the_lock_of_a_machine_that_is_gone(
         return real()
 
     real = lock.this_host
-    monkeypatch.setattr(lock, "this_host", here)
-    assert start_or_resume(asked(rows)).id == run.id
+    with monkeypatch.context() as patch:
+        patch.setattr(lock, "this_host", here)
+        assert start_or_resume(asked(rows)).id == run.id
     assert wait_for(run, lambda now: training(now) and now.pid != state.pid).pid != state.pid
 
 
@@ -177,8 +178,9 @@ def test_a_run_that_is_at_work_elsewhere_is_watched(
     stages("sleeps")
     run = launch(asked(rows))
     wait_for(run, training)
-    monkeypatch.setattr(lock, "this_host", lambda: "another machine")
-    assert start_or_resume(asked(rows)).id == run.id
+    with monkeypatch.context() as patch:
+        patch.setattr(lock, "this_host", lambda: "another machine")
+        assert start_or_resume(asked(rows)).id == run.id
     assert is_locked(run.lock)
 
 
