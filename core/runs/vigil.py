@@ -139,6 +139,14 @@ def checkpoint_bytes(folder: Path) -> int:
     """What the newest checkpoint takes; 0 while there is none."""
     try:
         newest = max(folder.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
-        return sum(path.stat().st_size for path in newest.rglob("*") if path.is_file())
     except (OSError, ValueError):
+        return 0
+    return bytes_of(newest)
+
+
+def bytes_of(folder: Path) -> int:
+    """The sizes of all files below; 0 for a folder that is not there, or goes meanwhile."""
+    try:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    except OSError:
         return 0

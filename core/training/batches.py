@@ -66,8 +66,12 @@ def epoch_order(lengths: Sequence[int], batch: int, seed: int, epoch: int) -> li
     generator = random.Random(f"{seed}/{epoch}")
     rows = list(range(len(lengths)))
     generator.shuffle(rows)
-    rest = rows[len(rows) - len(rows) % batch :]
-    rows = rows[: len(rows) - len(rest)]
+    whole = len(rows) - len(rows) % batch
+    if epoch == 0 and rows:
+        at = max(range(len(rows)), key=lambda place: lengths[rows[place]])
+        if at >= whole > 0:
+            rows[0], rows[at] = rows[at], rows[0]
+    rows, rest = rows[:whole], rows[whole:]
     chunk = batch * CHUNK_BATCHES
     batches: list[list[int]] = []
     for start in range(0, len(rows), chunk):

@@ -33,7 +33,7 @@ from core.runs.state import Exit
 from core.secrets import guard_output
 from core.training.device import prepare_environment
 from core.training.launch import train_together
-from core.training.preflight import check_disk, check_memory, check_merge
+from core.training.preflight import NO_ROWS_YET, check_disk, check_memory, check_merge
 from core.training.reporter import Reporter
 from core.training.sharding import check_sharding
 from core.training.together import crew, shared
@@ -73,6 +73,10 @@ def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
     prepare_environment(recipe.hardware.gpu)
     reporter.stage("downloading")
     base = locate(recipe.model.id, recipe.model.revision, reporter.progress)
+    machine = read_machine()
+    check_disk(run, recipe, base, NO_ROWS_YET)
+    check_memory(recipe, base, NO_ROWS_YET, machine, team.gpus)
+    check_merge(recipe, base, machine)
     reporter.stage("encoding")
     tokenizer = load_tokenizer(base)
     if is_prepared(run.data):
@@ -80,10 +84,7 @@ def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
     else:
         _note_sources(run, recipe)
         prepared = prepare(recipe, tokenizer, run.data, partial(_tell_encoding, reporter))
-    check_disk(run, recipe, base, prepared)
-    machine = read_machine()
-    check_memory(recipe, base, prepared, machine)
-    check_merge(recipe, base, machine)
+    check_memory(recipe, base, prepared, read_machine(), team.gpus)
     if world > 1:
         return train_together(run, recipe, team, node, reporter)
     if recipe.trial:
