@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from core.recipe import Recipe
 
 Intent = Literal["stop", "checkpoint", "evaluate", "sample"]
-START_PATIENCE_SECONDS = 15.0
+START_PATIENCE_SECONDS = 30.0
 KILL_PATIENCE_SECONDS = 5.0
 
 
@@ -184,7 +184,7 @@ def _start_keeper(run: RunDirectory) -> None:
             return
         time.sleep(0.02)
     keeper.kill()
-    raise UserError(f"The worker of {run.id} did not start within 15 s.", "Try again.")
+    raise UserError(f"The worker of {run.id} did not start within 30 s.", "Try again.")
 
 
 def _check_start(run: RunDirectory, code: int) -> None:

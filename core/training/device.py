@@ -17,6 +17,7 @@ from core.hardware.readings import read_machine
 from core.training.together import Crew
 
 ALLOCATOR = "expandable_segments:True"
+NO_PEERS = "RTX 40"  # cards that cannot read each other's memory, which accelerate insists on
 
 
 def prepare_environment(gpu: str) -> None:
@@ -29,11 +30,14 @@ def prepare_environment(gpu: str) -> None:
 def environment_of(team: Crew) -> dict[str, str]:
     """What processes that train together find in their environment: their GPUs, and how many of
     the cores each may use."""
-    return {
+    found = {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": ",".join(_name(gpu) for gpu in team.gpus),
         "OMP_NUM_THREADS": str(max(1, cores() // team.count)),
     }
+    if any(NO_PEERS in (gpu.name or "") for gpu in team.gpus):
+        found |= dict.fromkeys(("NCCL_P2P_DISABLE", "NCCL_IB_DISABLE"), "1")
+    return found
 
 
 def quieten() -> None:

@@ -243,7 +243,7 @@ def _sharding(recipe: Recipe, base: Path, prepared: Prepared) -> Sharding:
     if place().alone:
         return "ddp"
     on_gpu = torch.cuda.is_available()
-    memory = torch.cuda.get_device_properties(0).total_memory if on_gpu else None
+    memory = torch.cuda.mem_get_info()[1] if on_gpu else None
     chosen = sharding(recipe, base, prepared, memory)
     return "fsdp" if agreed(chosen == "fsdp")[0] else chosen
 
