@@ -25,6 +25,18 @@ _NO_VOLUME = """\
 """
 
 
+class _Dumper(yaml.SafeDumper):
+    """Scripts as a person would write them: line by line."""
+
+
+def _as_block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _as_block)
+
+
 def skypilot_task(job: Job, *, gpu: str | None, volume: str | None) -> str:
     """The text of the task. UserError when it needs a GPU and `gpu` names none."""
     if job.gpus and gpu is None:
@@ -43,7 +55,7 @@ def skypilot_task(job: Job, *, gpu: str | None, volume: str | None) -> str:
         name=job.name,
         note=_NO_VOLUME if volume is None else "",
     )
-    return head + yaml.safe_dump(task, sort_keys=False, allow_unicode=True, width=100)
+    return head + yaml.dump(task, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 def _resources(job: Job, gpu: str | None, *, spot: bool) -> dict[str, Any]:

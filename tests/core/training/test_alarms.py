@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 
+from core.runs.directory import RunDirectory
+from core.runs.events import EventReader
 from core.training.alarms import Alarms
 from core.training.best import Evaluation
 
@@ -82,3 +85,15 @@ def test_a_loss_that_does_not_fall() -> None:
     assert codes(flat[:99], total=400) == []
     assert codes([loss - step * 0.002 for step, loss in enumerate(flat)]) == []
     assert codes([2.0] * 5 + [0.5] * 100) == []
+
+
+def test_a_training_that_learns_nothing_says_so(
+    new_run: Callable[..., RunDirectory], train_here: Callable[[RunDirectory], int]
+) -> None:
+    """For real: at such a learning rate no weight moves."""
+    sizes = {"micro_batch": 2, "gradient_accumulation": 1, "save_steps": 500, "eval_steps": 500}
+    run = new_run(training={"learning_rate": 1e-12, "epochs": 9, "max_steps": 61, **sizes})
+    assert train_here(run) == 0
+    told = [event for event in EventReader(run.events).read() if event["kind"] == "warning"]
+    assert [event["code"] for event in told] == ["under-fitting"]
+    assert "learning_rate" in told[0]["remedy"]
