@@ -17,6 +17,7 @@ from core.methods import METHODS, Bits, Method, MethodName, refusal
 
 Switch = Literal["auto"] | bool
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup"]
+Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 Objective = Literal["sft", "pretrain", "dpo", "kto", "orpo"]
 
 
@@ -121,6 +122,9 @@ class TrainingSection(_Section):
         "auto", description="end when the held-out loss only rises; auto: with small data"
     )
     patience: int = Field(3, ge=1, description="evaluations clearly worse than the best, in a row")
+    trackers: list[Tracker] = Field(
+        default_factory=list, description="tensorboard, wandb, trackio, mlflow: sent to as well"
+    )
     seed: int = 42
 
     @property

@@ -1,7 +1,7 @@
 """The event stream of a run: an append-only file of JSON lines.
 
-The worker's processes write it one after another, never at once; any number of readers follow
-it. Every event has `v` (schema version), `t` (unix seconds) and `kind`:
+The worker's processes write it one after another, and the keeper a warning in between; any number
+of readers follow it. Every event has `v` (schema version), `t` (unix seconds) and `kind`:
 
 ========== ======================================================================================
 state      phase, stage: what the run is doing now
@@ -33,6 +33,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from core.secrets import without_secrets
+
 VERSION = 1
 Event = dict[str, Any]
 
@@ -47,7 +49,7 @@ class EventWriter:
     def write(self, kind: str, **fields: Any) -> Event:
         """Append one event and return it."""
         event: Event = {"v": VERSION, "t": round(time.time(), 3), "kind": kind, **fields}
-        line = json.dumps(event, ensure_ascii=False, default=str) + "\n"
+        line = without_secrets(json.dumps(event, ensure_ascii=False, default=str)) + "\n"
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(descriptor, line.encode("utf-8", "replace"))

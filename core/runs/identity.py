@@ -32,6 +32,7 @@ FREE_IN_TRAINING = {
     "save_minutes",
     "keep_checkpoints",
     "early_stopping",
+    "trackers",
     "patience",
 }
 PLACES = {"model.id", "data.train", "data.eval"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -31,22 +32,30 @@ class Row(Protocol):
 
 
 class BatchOrder(Sampler[int]):  # type: ignore[misc]
-    """Row numbers in the order of training, epoch by epoch."""
+    """Row numbers in the order of training, epoch by epoch.
 
-    def __init__(self, lengths: Sequence[int], effective_batch: int, seed: int) -> None:
+    Several processes take `turn` rows in turn (together), so that the last turn is filled up: with
+    the number after the last row, which stands for a row that trains nothing.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], effective_batch: int, seed: int, turn: int = 1
+    ) -> None:
         self._lengths = lengths
         self._batch = effective_batch
         self._seed = seed
         self._epoch = 0
+        self._missing = -len(lengths) % turn
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self._lengths) + self._missing
 
     def __iter__(self) -> Iterator[int]:
-        return iter(epoch_order(self._lengths, self._batch, self._seed, self._epoch))
+        order = epoch_order(self._lengths, self._batch, self._seed, self._epoch)
+        return iter(order + self._missing * [len(self._lengths)])
 
 
 def epoch_order(lengths: Sequence[int], batch: int, seed: int, epoch: int) -> list[int]:
@@ -57,8 +66,12 @@ def epoch_order(lengths: Sequence[int], batch: int, seed: int, epoch: int) -> li
     generator = random.Random(f"{seed}/{epoch}")
     rows = list(range(len(lengths)))
     generator.shuffle(rows)
-    rest = rows[len(rows) - len(rows) % batch :]
-    rows = rows[: len(rows) - len(rest)]
+    whole = len(rows) - len(rows) % batch
+    if epoch == 0 and rows:
+        at = max(range(len(rows)), key=lambda place: lengths[rows[place]])
+        if at >= whole > 0:
+            rows[0], rows[at] = rows[at], rows[0]
+    rows, rest = rows[:whole], rows[whole:]
     chunk = batch * CHUNK_BATCHES
     batches: list[list[int]] = []
     for start in range(0, len(rows), chunk):
@@ -74,6 +87,18 @@ def _longest(batches: list[list[int]], lengths: Sequence[int]) -> Callable[[int]
     return lambda number: max(lengths[row] for row in batches[number])
 
 
+@dataclass(frozen=True, slots=True)
+class Filler:
+    """A row that trains nothing: where several processes need equally many rows."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+def filler(pad: int) -> Filler:
+    return Filler([pad, pad], [IGNORED, IGNORED])
+
+
 def collate(rows: Sequence[dict[str, Sequence[int]]], pad: int) -> dict[str, Tensor]:
     """Pad on the right, to the longest row of the batch and no further."""
     longest = max(len(row["input_ids"]) for row in rows)
@@ -84,5 +109,6 @@ def collate(rows: Sequence[dict[str, Sequence[int]]], pad: int) -> dict[str, Ten
         length = len(row["input_ids"])
         input_ids[index, :length] = torch.as_tensor(row["input_ids"], dtype=torch.long)
         labels[index, :length] = torch.as_tensor(row["labels"], dtype=torch.long)
-    tokens = torch.tensor([sum(len(row["input_ids"]) for row in rows)])
+    trained = [row for row in rows if any(label != IGNORED for label in row["labels"])]
+    tokens = torch.tensor([sum(len(row["input_ids"]) for row in trained)])
     return {"input_ids": input_ids, "labels": labels, "tokens": tokens}

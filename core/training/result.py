@@ -36,8 +36,12 @@ def save_result(
     tokenizer: Tokenizer,
     prepared: Prepared,
     model: Any,
+    weights: dict[str, Any] | None = None,
 ) -> None:
-    """adapter/, or merged/ for full fine-tuning: complete with its tokenizer, in one step."""
+    """adapter/, or merged/ for full fine-tuning: complete with its tokenizer, in one step.
+
+    `weights`: where several processes hold parts of the model, the whole of it.
+    """
     full = recipe.method.name == "full"
     place = run.merged if full else run.adapter
     folder = place.with_name(f".{place.name}.saving")
@@ -45,10 +49,10 @@ def save_result(
     try:
         if full:
             model.config.use_cache = True
-            model.save_pretrained(folder)
+            model.save_pretrained(folder, state_dict=weights)
         else:
             model.peft_config["default"].base_model_name_or_path = recipe.model.id
-            model.save_pretrained(folder, save_embedding_layers=False)
+            model.save_pretrained(folder, save_embedding_layers=False, state_dict=weights)
         for name in TOKENIZER_FILES:
             if (base / name).is_file():
                 shutil.copyfile(base / name, folder / name)

@@ -15,6 +15,7 @@ from transformers.utils import logging
 from core.data.encoding import encode_prompt
 from core.data.prepared import TRAIN, Prepared
 from core.data.tokenizer import Tokenizer
+from core.errors import UserError
 from core.recipe import Recipe
 from core.runs.directory import RunDirectory
 from core.runs.identity import Identity, check_same, checkpoint_identity, read_identity
@@ -23,6 +24,7 @@ from core.training.adapters import with_adapter
 from core.training.best import Judge, read_judge
 from core.training.checkpoints import (
     checkpoint_step,
+    checkpoints,
     clear_leftovers,
     is_whole,
     newest_checkpoint,
@@ -31,11 +33,21 @@ from core.training.loading import load_base
 from core.training.measured import measured
 from core.training.peaks import memory_peaks
 from core.training.preflight import levers, wants_checkpointing
+from core.training.ranks import agreed, answers, wait_for_all
 from core.training.recovery import at_one_row, halved, is_out_of_memory, record
 from core.training.reporter import Reporter
 from core.training.result import save_result
 from core.training.samples import write_answer
 from core.training.settings import schedule, trainer_config
+from core.training.sharding import (
+    Sharding,
+    loading_for,
+    parts_identity,
+    sharding,
+    sharding_options,
+)
+from core.training.together import place, shared
+from core.training.trackers import PROJECT, prepare_trackers
 from core.training.trainer import Tuner
 from core.training.watch import StopSwitch, Watch
 
@@ -53,9 +65,13 @@ def train(
     logging.set_verbosity_warning()
     set_seed(recipe.training.seed)
     watch = Watch(run, reporter, schedule(recipe, len(prepared.train)), StopSwitch(run))
+    parts = _sharding(recipe, base, prepared)
     watch.identity = checkpoint_identity(recipe, base, run.data / TRAIN)
+    watch.identity["hardware.sharding"] = parts_identity(parts, place().world)
     _check_unchanged(run, watch.identity)
-    model = with_adapter(load_base(base, recipe), recipe.method, watch.plan.total)
+    with loading_for(parts):
+        loaded = load_base(base, recipe, sharded=parts != "ddp")
+    model = with_adapter(loaded, recipe.method, watch.plan.total)
     checkpoint = _start(run, reporter, watch)
     watch.stop.install()
     while True:
@@ -75,7 +91,10 @@ def train(
     _tell_what_it_took(recipe, base, prepared, trainer, reporter)
     if watch.failure is None and not watch.stopped:
         _choose_weights(run, trainer, watch)
-        save_result(run, recipe, base, tokenizer, prepared, model)
+        weights = trainer.whole_weights()
+        if place().writes:
+            save_result(run, recipe, base, tokenizer, prepared, model, weights)
+        wait_for_all()
     return watch.failure
 
 
@@ -109,8 +128,8 @@ def _train_till_memory_ends(
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
+        if not is_out_of_memory(error) or not place().alone:
+            raise  # where several train together, the launcher starts them again
         smaller = halved(recipe)
         if smaller is None:
             traceback.print_exc()
@@ -130,7 +149,9 @@ def _free_memory() -> None:
 def _start(run: RunDirectory, reporter: Reporter, watch: Watch) -> Path | None:
     """Say that training begins, and where: the checkpoint to go on from, if there is one."""
     run.checkpoints.mkdir(exist_ok=True)
-    clear_leftovers(run)
+    if place().writes:
+        clear_leftovers(run)
+    wait_for_all()
     checkpoint = _newest(run, watch)
     step = checkpoint_step(checkpoint) if checkpoint else 0
     reporter.stage("training", step=step, total_steps=watch.plan.total)
@@ -146,9 +167,26 @@ def _check_unchanged(run: RunDirectory, now: Identity) -> None:
 
 def _newest(run: RunDirectory, watch: Watch) -> Path | None:
     """The checkpoint to go on from; the watch remembers what it knew then."""
-    checkpoint = newest_checkpoint(run)
+    checkpoint = _common_checkpoint(run)
     watch.judge = read_judge(checkpoint) if checkpoint else Judge()
     return checkpoint
+
+
+def _common_checkpoint(run: RunDirectory) -> Path | None:
+    """The newest that is whole on every machine of the run. UserError where they have nothing in
+    common: some would begin anew, and the others in the middle."""
+    if place().alone:
+        return newest_checkpoint(run)
+    everybody = answers([checkpoint_step(path) for path in checkpoints(run) if is_whole(path)])
+    common = set.intersection(*map(set, everybody))
+    if common:
+        return run.checkpoints / f"checkpoint-{max(common)}"
+    if any(everybody):
+        raise UserError(
+            "The machines of this run have no checkpoint in common.",
+            "Copy checkpoints/ from the run directory of one of them to the others.",
+        )
+    return None
 
 
 def _make_trainer(
@@ -163,6 +201,7 @@ def _make_trainer(
     pad = _pad_id(tokenizer)
     plan = watch.plan
     choices = _hardware_choices(recipe, base, prepared, model)
+    prepare_trackers(run, recipe.training.trackers)
     rows = plan.evaluation_rows(len(prepared.eval), recipe.training.effective_batch)
     held_out = random.Random(recipe.training.seed).sample(prepared.eval, rows)
     watch.write_sample = lambda step: _sample(watch, step, model, tokenizer, prepared, pad)
@@ -174,7 +213,9 @@ def _make_trainer(
         pad=pad,
         watch=watch,
         model=model,
-        args=trainer_config(recipe, plan, run.checkpoints, **choices),
+        args=trainer_config(
+            shared(recipe, place().world), plan, run.checkpoints, run_name=run.id, **choices
+        ),
         processing_class=_transformers_tokenizer(base),
     )
 
@@ -184,13 +225,27 @@ def _hardware_choices(recipe: Recipe, base: Path, prepared: Prepared, model: Any
     on_gpu = torch.cuda.is_available()
     # The weights are loaded already: what they take is part of the prediction.
     free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() if on_gpu else None
+    checkpointing = wants_checkpointing(recipe, base, prepared, free)
+    parts = _sharding(recipe, base, prepared)
     return {
         "bf16": False,  # the weights are in bf16 already; autocast would only add copies
         "fp16": on_gpu and model.dtype is torch.float16,
         "use_cpu": not on_gpu,
+        "project": PROJECT,
+        "save_on_each_node": recipe.hardware.nodes > 1,
         "dataloader_pin_memory": on_gpu,
-        "activation_checkpointing": wants_checkpointing(recipe, base, prepared, free),
+        **sharding_options(parts, checkpointing=checkpointing),
     }
+
+
+def _sharding(recipe: Recipe, base: Path, prepared: Prepared) -> Sharding:
+    """A copy of the model in each process, or a part: the same answer in all of them."""
+    if place().alone:
+        return "ddp"
+    on_gpu = torch.cuda.is_available()
+    memory = torch.cuda.mem_get_info()[1] if on_gpu else None
+    chosen = sharding(recipe, base, prepared, memory)
+    return "fsdp" if agreed(chosen == "fsdp")[0] else chosen
 
 
 def _transformers_tokenizer(base: Path) -> Any:

@@ -17,16 +17,23 @@ from trl import SFTTrainer
 from core.data.encoding import IGNORED
 from core.runs.causes import known_cause
 from core.runs.directory import RunDirectory
-from core.training.batches import BatchOrder, Row, collate
+from core.runs.state import Exit
+from core.training.batches import BatchOrder, Row, collate, filler
 from core.training.checkpoints import clear_leftovers, prune, publish, saving_folder
 from core.training.loss import labelled_loss_rows, labelled_loss_sum, labelled_tokens
 from core.training.modes import measuring
 from core.training.probe import probe, should_probe
+from core.training.ranks import agreed, mine, summed, together
+from core.training.together import place
+from core.training.trackers import as_guests
 from core.training.watch import Watch
 
 EVALUATION_POSITIONS = 2048
 # Above this many logits TRL's fused head, which never holds them all, takes over on a GPU.
 FUSED_FROM_LOGITS = 2**23
+ELSEWHERE = Exit(
+    "disk-full", "The disk of another machine of this run is full.", "Free some space there."
+)
 
 
 class Tuner(SFTTrainer):  # type: ignore[misc]
@@ -55,26 +62,28 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         largest = options["args"].per_device_train_batch_size * max(self._lengths)
         self._evaluation_positions = min(EVALUATION_POSITIONS, largest)
         super().__init__(
-            train_dataset=as_dataset(train),
+            train_dataset=as_dataset(train if place().alone else [*train, filler(pad)]),
             data_collator=partial(collate, pad=pad),
             callbacks=[watch],
             **options,
         )
         self.remove_callback(PrinterCallback)
+        as_guests(self, watch.tell_tracker_failed)
         watch.step_tokens = lambda: self.step_tokens
         watch.probe = lambda: probe(self, self.model_wrapped) if should_probe() else {}
         self.processing_class = None  # else every checkpoint gets a copy of the tokenizer
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the tokens of the step
 
     def _get_train_sampler(self, train_dataset: Any = None) -> BatchOrder:
-        batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return BatchOrder(self._lengths, batch, self.args.seed)
+        turn = self.args.per_device_train_batch_size * place().world
+        batch = turn * self.args.gradient_accumulation_steps
+        return BatchOrder(self._lengths, batch, self.args.seed, 1 if place().alone else turn)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: Any
     ) -> tuple[list[dict[str, Tensor]], Any]:
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self.step_tokens = sum(int(batch.pop("tokens")) for batch in samples)
+        self.step_tokens = summed(sum(int(batch.pop("tokens")) for batch in samples))
         return samples, items
 
     def compute_loss(
@@ -88,9 +97,10 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         if return_outputs or self._wants_fused_head(labels):
             inputs = {**inputs, "attention_mask": _mask(inputs["input_ids"], self._pad, labels)}
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        summed = labelled_loss_sum(self.model, inputs["input_ids"], labels)
+        total = labelled_loss_sum(self.model, inputs["input_ids"], labels, forward=model)
         items = labelled_tokens(labels) if num_items_in_batch is None else num_items_in_batch
-        return summed / max(int(items), 1)
+        # The items are those of all processes, and gradients are averaged over the processes.
+        return total * place().world / max(int(items), 1)
 
     def _wants_fused_head(self, labels: Tensor) -> bool:
         if labels.device.type != "cuda":
@@ -107,6 +117,8 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> Any:
         metrics = self.held_out_metrics()
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if metrics and self.args.report_to:
+            self.log({"eval_loss": metrics["eval_loss"]})
         return metrics
 
     def held_out_metrics(self) -> dict[str, Any]:
@@ -114,21 +126,29 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
 
         Empty when a stop came in between.
         """
-        sums: list[float] = []
-        tokens: list[int] = []
+        batches = list(_by_length(self._held_out, self._evaluation_positions))
+        measured: list[tuple[list[float], list[int]]] = []
         with measuring(self.model):
-            for batch in _by_length(self._held_out, self._evaluation_positions):
-                if self._watch.stop():
+            for batch in mine(batches):
+                if agreed(self._watch.stop())[0]:
                     return {}
-                inputs = collate([_columns(row) for row in batch], self._pad)
-                labels = inputs["labels"].to(self.args.device)
-                ids = inputs["input_ids"].to(self.args.device)
-                sums += labelled_loss_rows(self.model, ids, labels).tolist()
-                tokens += (labels[:, 1:] != IGNORED).sum(1).tolist()
+                measured.append(self._measure(batch))
+                self._watch.measures()
+        everybody = together(measured, len(batches))
+        sums = [value for part, _ in everybody for value in part]
+        tokens = [count for _, part in everybody for count in part]
         if not sum(tokens):
             return {}
         loss = sum(sums) / sum(tokens)
         return {"eval_loss": loss, "eval_rows": len(sums), "row_sums": sums, "row_tokens": tokens}
+
+    def _measure(self, rows: list[Row]) -> tuple[list[float], list[int]]:
+        """The summed loss and the trained tokens of each row."""
+        inputs = collate([_columns(row) for row in rows], self._pad)
+        labels = inputs["labels"].to(self.args.device)
+        ids = inputs["input_ids"].to(self.args.device)
+        sums: list[float] = labelled_loss_rows(self.model, ids, labels).tolist()
+        return sums, (labels[:, 1:] != IGNORED).sum(1).tolist()
 
     def longest_batch(self) -> dict[str, Tensor]:
         """A micro-batch of the longest rows: none that the training will see needs more memory."""
@@ -150,6 +170,12 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         """The trained weights of a checkpoint in place of those in memory."""
         self._load_from_checkpoint(str(checkpoint))
 
+    def whole_weights(self) -> dict[str, Any] | None:
+        """The weights that the processes hold parts of, put together; None where each has all."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return dict(self.accelerator.get_state_dict(self.model_wrapped))
+        return None
+
     def save_where_it_broke(self) -> None:
         """A checkpoint of the last completed step, after an error inside the one that follows."""
         self.model.zero_grad(set_to_none=True)
@@ -161,24 +187,48 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save aside, then publish. When the disk is full, the checkpoints before it stay."""
-        name = f"checkpoint-{self.state.global_step}"
-        folder, place = saving_folder(self._run), self._run.checkpoints / name
+        step = self.state.global_step
+        name = f"checkpoint-{step}"
+        folder, target = saving_folder(self._run), self._run.checkpoints / name
+        cause = self._write_aside(model, trial, folder / name)
+        failed = agreed(cause is not None)[0]  # all parts of it are there, or none is published
+        if not failed and place().writes:
+            cause = self._publish(folder / name, target)
+        if agreed(cause is not None)[0]:
+            if place().writes:
+                clear_leftovers(self._run)
+            self._watch.not_saved(step, cause or ELSEWHERE)
+        else:
+            self._watch.saved(step, target)
+
+    def _write_aside(self, model: Any, trial: Any, folder: Path) -> Exit | None:
+        """None when written; a full disk is told, any other trouble raised."""
         self._saving = True
         try:
             folder.mkdir(parents=True, exist_ok=True)
             super(SFTTrainer, self)._save_checkpoint(model, trial)  # SFTTrainer adds a model card
-            self._watch.complete_checkpoint(folder / name)
-            publish(folder / name, place)
-            prune(self._run, self._keep, self._watch.best_step)
-            self._watch.saved(self.state.global_step, place)
         except (OSError, RuntimeError, SafetensorError) as error:
-            cause = known_cause(f"{type(error).__name__}: {error}")
-            if cause is None or cause.code != "disk-full":
-                raise
-            clear_leftovers(self._run)
-            self._watch.not_saved(self.state.global_step, cause)
+            return _full_disk(error)
         finally:
             self._saving = False
+        return None
+
+    def _publish(self, folder: Path, target: Path) -> Exit | None:
+        try:
+            self._watch.complete_checkpoint(folder)
+            publish(folder, target)
+            prune(self._run, self._keep, self._watch.best_step)
+        except OSError as error:
+            return _full_disk(error)
+        return None
+
+
+def _full_disk(error: Exception) -> Exit:
+    """What a save that broke off is told as. Raises the error if it is anything but a full disk."""
+    cause = known_cause(f"{type(error).__name__}: {error}")
+    if cause is None or cause.code != "disk-full":
+        raise error
+    return cause
 
 
 def as_dataset(rows: Sequence[Row]) -> Dataset:

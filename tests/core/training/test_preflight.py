@@ -41,6 +41,24 @@ def test_a_small_disk_is_refused_with_the_levers(
     assert "keep_checkpoints" in caught.value.remedy
 
 
+def test_what_a_resumed_run_has_on_disk_counts(
+    make_recipe: MakeRecipe,
+    tiny_model: Path,
+    prepared: Prepared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = RunDirectory(tmp_path)
+    needed = disk_bytes(make_recipe(), tiny_model, prepared)
+    usage = shutil.disk_usage(tmp_path)._replace(free=needed - 1000)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError):
+        check_disk(run, make_recipe(), tiny_model, prepared)
+    (run.checkpoints / "checkpoint-3").mkdir(parents=True)
+    (run.checkpoints / "checkpoint-3" / "optimizer.pt").write_bytes(b"0" * 1000)
+    check_disk(run, make_recipe(), tiny_model, prepared)
+
+
 def test_more_checkpoints_and_more_weights_need_more_disk(
     make_recipe: MakeRecipe, tiny_model: Path, prepared: Prepared
 ) -> None:
