@@ -12,12 +12,12 @@ from core.methods import Bits
 from core.recipe import Recipe
 
 
-def load_base(folder: Path, recipe: Recipe) -> Any:
+def load_base(folder: Path, recipe: Recipe, device: str | None = None) -> Any:
     """The base model in the method's bits, on the GPU that is visible or on the CPU."""
     dtype = weights_dtype(recipe.model.precision)
     options: dict[str, Any] = {"dtype": dtype}
-    if torch.cuda.is_available():
-        options["device_map"] = {"": 0}
+    if device is not None or torch.cuda.is_available():
+        options["device_map"] = {"": device or 0}
     options |= quantization(recipe.method.base_bits, dtype)
     model = AutoModelForCausalLM.from_pretrained(folder, **options)
     model.config.use_cache = False
@@ -37,6 +37,14 @@ def quantization(bits: Bits, dtype: torch.dtype) -> dict[str, Any]:
         bnb_4bit_compute_dtype=dtype,
     )
     return {"quantization_config": nf4}
+
+
+def plain_weights(model: Any) -> Any:
+    """A quantised model in 16 or 32 bits, every weight as the quantisation has rounded it."""
+    plain = model.dequantize(model.dtype)
+    for mark in ("is_loaded_in_4bit", "is_loaded_in_8bit", "is_quantized"):
+        setattr(plain, mark, False)  # left as they were, and peft goes by them
+    return plain
 
 
 def weights_dtype(precision: str) -> torch.dtype:
