@@ -170,8 +170,25 @@ class Recipe(_Section):
     training: TrainingSection = Field(default_factory=TrainingSection)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     hardware: HardwareSection = Field(default_factory=HardwareSection)
-    merge: bool = Field(True, description="write merged/ when the training has ended")
+    merge: bool = Field(
+        True, description="write merged/ when the training has ended, where the method can"
+    )
     trial: bool = Field(False, description="a few steps on some 100 rows, to prove the set-up")
+
+    @model_validator(mode="after")
+    def _can_be_checkpointed(self) -> Recipe:
+        method = self.method.spec
+        if self.training.gradient_checkpointing is True and not method.allows_checkpointing:
+            raise ValueError(
+                f"training.gradient_checkpointing does not go with {method.title}; leave it out, "
+                "or choose another method.name"
+            )
+        return self
+
+    @property
+    def ends_with_merge(self) -> bool:
+        """Whether an adapter is to be merged into its base when the training has ended."""
+        return self.merge and self.method.spec.has_adapter and self.method.spec.merges
 
     @model_validator(mode="before")
     @classmethod

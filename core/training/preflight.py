@@ -39,12 +39,14 @@ def disk_bytes(recipe: Recipe, base: Path, prepared: Prepared) -> int:
     """Checkpoints (the best and the next one come on top of those kept), result, merged model."""
     weights = _weight_bytes(base)
     expected = expected_memory(recipe, base, prepared, gradient_checkpointing=True)
-    full = recipe.method.name == "full"
     adapter = expected.parts.adapter if expected else 0
-    result = weights if full else adapter
-    checkpoint = result + (expected.parts.optimizer if expected else 2 * result)
-    merged = weights if recipe.merge and not full else 0
+    result = adapter if recipe.method.spec.has_adapter else weights
+    states = expected.parts.optimizer if expected else 2 * result
     kept = recipe.training.keep_checkpoints + 2
+    checkpoint = result + states
+    if recipe.method.name == "last-layers":  # of the model only what is trained
+        checkpoint = states * 3 // 2
+    merged = weights if recipe.ends_with_merge else 0
     return kept * checkpoint + result + merged + SPARE_BYTES
 
 
@@ -97,7 +99,7 @@ def _least(expected: Prediction, recipe: Recipe, processes: int) -> int:
 
 def check_merge(recipe: Recipe, base: Path, machine: Machine) -> None:
     """UserError when the base in 16 bits fits neither the GPU nor the RAM, for it is merged so."""
-    if not recipe.merge or recipe.method.name == "full":
+    if not recipe.ends_with_merge:
         return
     needed = _weight_bytes(base)
     there = max([machine.ram_total, *(gpu.total or 0 for gpu in machine.gpus)])
@@ -113,9 +115,12 @@ def levers(recipe: Recipe, prepared: Prepared) -> str:
     """What would make it fit, strongest first; only what is not done yet."""
     training, longest = recipe.training, prepared.ledger.longest
     found = []
-    if recipe.method.name == "full":
-        found.append("use lora instead of full")
-    if recipe.method.name != "qlora":
+    method = recipe.method
+    if not method.spec.has_adapter:
+        found.append(f"use lora instead of {method.name}")
+    if 4 in method.spec.bits and method.base_bits != 4 and method.name != "lora":
+        found.append("set method.bits to 4")
+    elif method.base_bits != 4:
         found.append("use qlora")
     if prepared is not NO_ROWS_YET:
         found.append(f"lower data.max_length (the longest row has {longest} tokens)")
@@ -171,7 +176,7 @@ def wants_checkpointing(
     wanted = recipe.training.gradient_checkpointing
     if wanted != "auto":
         return wanted
-    if free_bytes is None:
+    if free_bytes is None or not recipe.method.spec.allows_checkpointing:
         return False
     expected = expected_memory(recipe, base, prepared, gradient_checkpointing=False)
     return expected is None or expected.high > free_bytes

@@ -20,7 +20,8 @@ from core.recipe import Recipe
 from core.runs.directory import RunDirectory
 from core.runs.identity import Identity, check_same, checkpoint_identity, read_identity
 from core.runs.state import Exit
-from core.training.adapters import with_adapter
+from core.training import pissa
+from core.training.adapters import check_method, with_adapter
 from core.training.best import Judge, read_judge
 from core.training.checkpoints import (
     checkpoint_step,
@@ -69,10 +70,13 @@ def train(
     watch.identity = checkpoint_identity(recipe, base, run.data / TRAIN)
     watch.identity["hardware.sharding"] = parts_identity(parts, place().world)
     _check_unchanged(run, watch.identity)
+    _check_method(recipe, base, reporter)
     with loading_for(parts):
         loaded = load_base(base, recipe, sharded=parts != "ddp")
     model = with_adapter(loaded, recipe.method, watch.plan.total)
     checkpoint = _start(run, reporter, watch)
+    if recipe.method.name == "pissa":
+        pissa.begin(model, run.checkpoints)
     watch.stop.install()
     while True:
         trainer = _make_trainer(run, recipe, base, tokenizer, prepared, model, watch)
@@ -96,6 +100,21 @@ def train(
             save_result(run, recipe, base, tokenizer, prepared, model, weights)
         wait_for_all()
     return watch.failure
+
+
+def _check_method(recipe: Recipe, base: Path, reporter: Reporter) -> None:
+    """Whether this model has a place for the method, before its weights are loaded."""
+    experts = check_method(base, recipe.method)
+    if experts is not None:
+        reporter.warn("experts-untouched", experts, "Use full to train them.")
+    spec = recipe.method.spec
+    if recipe.merge and not spec.merges:
+        reporter.warn(
+            "not-mergeable",
+            f"{spec.title} cannot be merged into the model: the result is the adapter, which "
+            "evaluation and chat use on its base.",
+            "For a plain model choose another method, such as lora.",
+        )
 
 
 def _tell_what_it_took(
@@ -204,13 +223,14 @@ def _make_trainer(
     prepare_trackers(run, recipe.training.trackers)
     rows = plan.evaluation_rows(len(prepared.eval), recipe.training.effective_batch)
     held_out = random.Random(recipe.training.seed).sample(prepared.eval, rows)
-    watch.write_sample = lambda step: _sample(watch, step, model, tokenizer, prepared, pad)
+    watch.write_sample = lambda step: _sample(watch, step, model, tokenizer, prepared)
     return Tuner(
         run=run,
         keep_checkpoints=recipe.training.keep_checkpoints,
         train=prepared.train,
         held_out=held_out,
         pad=pad,
+        method=recipe.method,
         watch=watch,
         model=model,
         args=trainer_config(
@@ -262,12 +282,10 @@ def _pad_id(tokenizer: Tokenizer) -> int:
     return next(value for value in known if value is not None)
 
 
-def _sample(
-    watch: Watch, step: int, model: Any, tokenizer: Tokenizer, prepared: Prepared, pad: int
-) -> None:
+def _sample(watch: Watch, step: int, model: Any, tokenizer: Tokenizer, prepared: Prepared) -> None:
     if not prepared.held_out:
         return
     asked = prepared.held_out[0]
     prompt = encode_prompt(list(asked.messages), tokenizer, asked.tools)
-    answer = write_answer(model, prompt, tokenizer.stop_ids, pad)
+    answer = write_answer(model, prompt, tokenizer.stop_ids)
     watch.tell_sample(step, asked.messages[-1]["content"], tokenizer.decode(answer))

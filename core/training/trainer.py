@@ -15,9 +15,12 @@ from transformers import PrinterCallback
 from trl import SFTTrainer
 
 from core.data.encoding import IGNORED
+from core.recipe import MethodSection
 from core.runs.causes import known_cause
 from core.runs.directory import RunDirectory
 from core.runs.state import Exit
+from core.training.adalora import RankMover, penalty
+from core.training.adapters import in_base_precision
 from core.training.batches import BatchOrder, Row, collate, filler
 from core.training.checkpoints import clear_leftovers, prune, publish, saving_folder
 from core.training.loss import labelled_loss_rows, labelled_loss_sum, labelled_tokens
@@ -26,6 +29,7 @@ from core.training.probe import probe, should_probe
 from core.training.ranks import agreed, mine, summed, together
 from core.training.together import place
 from core.training.trackers import as_guests
+from core.training.trained import has_own_state, load_trained, save_trained
 from core.training.watch import Watch
 
 EVALUATION_POSITIONS = 2048
@@ -39,6 +43,8 @@ ELSEWHERE = Exit(
 class Tuner(SFTTrainer):  # type: ignore[misc]
     """One training. `held_out` rows are measured whenever the callback asks for it."""
 
+    optimizer: Any
+
     def __init__(
         self,
         *,
@@ -47,10 +53,12 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         train: Sequence[Row],
         held_out: Sequence[Row],
         pad: int,
+        method: MethodSection,
         watch: Watch,
         **options: Any,
     ) -> None:
         self._run = run
+        self._method = method
         self._keep = keep_checkpoints
         self._held_out = held_out
         self._watch = watch
@@ -61,12 +69,16 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         # Never a larger batch than in training: measuring must not need more memory.
         largest = options["args"].per_device_train_batch_size * max(self._lengths)
         self._evaluation_positions = min(EVALUATION_POSITIONS, largest)
-        super().__init__(
-            train_dataset=as_dataset(train if place().alone else [*train, filler(pad)]),
-            data_collator=partial(collate, pad=pad),
-            callbacks=[watch],
-            **options,
-        )
+        rows = train if place().alone else [*train, filler(pad)]
+        with in_base_precision(options["model"], method):
+            super().__init__(
+                train_dataset=as_dataset(rows),
+                data_collator=partial(collate, pad=pad),
+                callbacks=[watch],
+                **options,
+            )
+        if method.name == "adalora":
+            self.add_callback(RankMover)
         self.remove_callback(PrinterCallback)
         as_guests(self, watch.tell_tracker_failed)
         watch.step_tokens = lambda: self.step_tokens
@@ -78,6 +90,21 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         turn = self.args.per_device_train_batch_size * place().world
         batch = turn * self.args.gradient_accumulation_steps
         return BatchOrder(self._lengths, batch, self.args.seed, 1 if place().alone else turn)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        if self._method.name != "lora+" or self.optimizer is not None:
+            return super().create_optimizer(model)
+        from peft.optimizers import create_loraplus_optimizer
+
+        kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        self.optimizer = create_loraplus_optimizer(
+            self.model,
+            kind,
+            loraplus_lr_ratio=self._method.lr_ratio,
+            loraplus_weight_decay=self.args.weight_decay,
+            **options,
+        )
+        return self.optimizer
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: Any
@@ -94,16 +121,22 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         labels = inputs["labels"]
+        tokens = labelled_tokens(labels)
+        items = max(int(tokens if num_items_in_batch is None else num_items_in_batch), 1)
         if return_outputs or self._wants_fused_head(labels):
             inputs = {**inputs, "attention_mask": _mask(inputs["input_ids"], self._pad, labels)}
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        total = labelled_loss_sum(self.model, inputs["input_ids"], labels, forward=model)
-        items = labelled_tokens(labels) if num_items_in_batch is None else num_items_in_batch
-        # The items are those of all processes, and gradients are averaged over the processes.
-        return total * place().world / max(int(items), 1)
+            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        else:
+            total = labelled_loss_sum(self.model, inputs["input_ids"], labels, forward=model)
+            # The items are those of all processes, whose gradients are averaged.
+            loss = total * place().world / items
+        if self._method.name == "adalora" and not return_outputs:
+            loss = loss + penalty(self.model) * tokens * place().world / items
+        return loss
 
     def _wants_fused_head(self, labels: Tensor) -> bool:
-        if labels.device.type != "cuda":
+        # Soft prompts stand before the row, where that head does not expect them.
+        if labels.device.type != "cuda" or self._method.spec.kind == "soft-prompt":
             return False
         vocabulary: int = self.model.config.get_text_config().vocab_size
         return labelled_tokens(labels) * vocabulary > FUSED_FROM_LOGITS
@@ -165,6 +198,18 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
             on_device = {key: inputs[key].to(self.args.device) for key in ("input_ids", "labels")}
             labelled_loss_rows(self.model, **on_device)
             return
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if has_own_state(self._method):
+            save_trained(self.model, Path(output_dir or self.args.output_dir))
+        else:
+            super()._save(output_dir, state_dict)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if has_own_state(self._method):
+            load_trained(self.model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def take_weights(self, checkpoint: Path) -> None:
         """The trained weights of a checkpoint in place of those in memory."""
