@@ -431,6 +431,21 @@ async def test_a_recipe_is_kept_as_a_preset_and_listed_first(
         assert launched[0].data.train == [str(tiny_rows)]
 
 
+async def test_presets_for_other_rows_come_last_and_are_refused(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path
+) -> None:
+    machine(1)
+    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        await pilot.press("p")
+        await sees(pilot, "chat-24gb")
+        await pilot.press(*"prefer-24")
+        await sees(pilot, "other rows")
+        await pilot.press("enter")
+        await until(pilot, lambda: "DPO needs rows with" in said(pilot))
+        assert "Begin with which preset?" in shown(pilot)
+
+
 async def test_the_learning_rate_and_the_optimiser_turn_too(
     opened: Open, machine: Callable[[int], None], tiny_rows: Path
 ) -> None:

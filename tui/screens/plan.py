@@ -332,7 +332,8 @@ class PlanScreen(Place):
         candidate = self.selected
         if basis is not None and candidate is not None:
             like = self.session.recipe(candidate)
-            self.app.push_screen(PickPresetScreen(basis, like), self._take_preset)
+            rows = self.deck.report.format if self.deck.report else "unknown"
+            self.app.push_screen(PickPresetScreen(basis, like, rows), self._take_preset)
 
     def _take_preset(self, recipe: Recipe | None) -> None:
         if recipe is not None:

@@ -87,7 +87,7 @@ def about(seconds: float | None) -> str:
 
 def memory_lines(machine: Machine, candidate: Candidate | None, width: int) -> list[Content]:
     """Used, this run, left: a bar to scale and the numbers over it."""
-    names, used, total = _device(machine)
+    names, used, total = _device(machine, candidate.basis.gpus if candidate else 1)
     if used is None or total is None:
         return [Content(f"{names[0]}: its memory cannot be read."), Content("")]
     peak = candidate.prediction.peak if candidate else 0
@@ -126,9 +126,11 @@ def gib(size: float) -> str:
     return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
-def _device(machine: Machine) -> tuple[list[str], int | None, int | None]:
-    """What the run would take: its names, the longest first, and its memory."""
-    gpu = machine.best_gpu()
+def _device(machine: Machine, gpus: int) -> tuple[list[str], int | None, int | None]:
+    """What the run would take: its names, the longest first, and its memory. Of several GPUs the
+    fullest, which decides."""
+    together = machine.cards()[:gpus]
+    gpu = together[-1] if gpus > 1 and together else machine.best_gpu()
     if gpu is None:
         return ["RAM"], machine.ram_total - machine.ram_available, machine.ram_total
     name = printable(gpu.name or "GPU", single_line=True).removeprefix("NVIDIA ")
