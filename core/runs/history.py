@@ -156,6 +156,7 @@ def _begin_session(history: RunHistory, event: Event) -> None:
     history.ended = None
     history.step_seconds = None
     history.stages.clear()
+    history.notices.clear()  # of an earlier session; the journal keeps them
 
 
 def _fold_progress(history: RunHistory, event: Event) -> None:
