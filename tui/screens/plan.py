@@ -31,6 +31,7 @@ from tui.widgets.row_pane import Pane
 
 if TYPE_CHECKING:
     from core.hardware.machine import Machine
+    from core.models.catalogue import ModelCard
     from tui.screens.recipe import Outcome
 
 NEED_A_ROW = ("start", "trial", "recipe", "turn", "elsewhere", "method")
@@ -242,15 +243,23 @@ class PlanScreen(Place):
         self.app.push_screen(PickModelScreen("Plan for which model?", []), self._take_model)
 
     def _take_model(self, model: str | None) -> None:
-        from core.models.catalogue import card_for
+        if model:
+            self._find_model(model)
 
-        if not model:
-            return
+    @work(thread=True, exclusive=True, group="model")
+    def _find_model(self, model: str) -> None:
+        """A hub id that is no preset is asked for: off the event loop."""
+        from core.models.cards import card_anywhere
+
         try:
-            self.session.only = card_for(model)
+            card = card_anywhere(model)
         except UserError as error:
-            self.deck_app.report(error)
+            hand_over(self, self.deck_app.report, error)
             return
+        hand_over(self, self._plan_only, card)
+
+    def _plan_only(self, card: ModelCard) -> None:
+        self.session.only = card
         self._look_again()
 
     def action_price(self) -> None:
