@@ -26,7 +26,7 @@ from tui.widgets.plan_blocks import CandidateDetails, MemoryBar
 from tui.widgets.plan_elsewhere import Elsewhere
 from tui.widgets.plan_entry import PlanEntry
 from tui.widgets.plan_head import basis_line, note_lines
-from tui.widgets.plan_lines import COLUMNS, candidate_row, columns_for
+from tui.widgets.plan_lines import COLUMNS, CandidateRows, columns_for
 from tui.widgets.row_pane import Pane
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class PlanScreen(Place):
         super().__init__()
         self._session: PlanSession | None = None
         self._elsewhere = False
+        self._rows = CandidateRows()
 
     @property
     def session(self) -> PlanSession:
@@ -113,9 +114,11 @@ class PlanScreen(Place):
         hand_over(self, self._receive, made)
 
     def _receive(self, made: Plan) -> None:
-        before = self.selected_key
+        stay_on = self.selected_key
+        if stay_on == self.session.starred:
+            stay_on = None  # whoever was at the star goes with it
         self.session.receive(made)
-        self._show(before)
+        self._show(stay_on)
 
     # Showing
 
@@ -138,18 +141,22 @@ class PlanScreen(Place):
 
     def _show(self, stay_on: Key | None = None) -> None:
         session, rows = self.session, self.session.rows
-        keys = [key for key, _ in rows]
-        at = next((keys.index(key) for key in (stay_on, session.starred) if key in keys), 0)
+        keys, starred = [key for key, _ in rows], session.starred
+        at = next((keys.index(key) for key in (stay_on, starred) if key in keys), 0)
         table = self.query_one(PlanTable)
-        columns = columns_for(self.candidates, session.dollars_per_hour is not None)
+        columns = columns_for([one for _, one in rows], session.dollars_per_hour is not None)
         if columns != table.columns:
             table.columns = columns
             table.refresh()  # its header too
         table.show_rows(
             [
-                candidate_row(one, key == session.starred, session.is_turned(key))[
-                    : len(table.columns)
-                ]
+                self._rows.row(
+                    key,
+                    one,
+                    starred=key == starred,
+                    turned=session.is_turned(key),
+                    cells=len(columns),
+                )
                 for key, one in rows
             ],
             at,

@@ -41,6 +41,23 @@ HERE = "•"
 """Marks a model that lies on this machine already."""
 
 
+class CandidateRows:
+    """Rows that are made once for each candidate: a knob that is turned costs one of them."""
+
+    def __init__(self) -> None:
+        self._made: dict[object, tuple[Candidate, tuple[bool, bool, int], Row]] = {}
+
+    def row(self, key: object, candidate: Candidate, *, starred: bool, turned: bool, cells: int
+            ) -> Row:  # fmt: skip
+        """The row of the candidate that is called so; `cells` of it."""
+        how = starred, turned, cells
+        kept = self._made.get(key)
+        if kept is None or kept[0] is not candidate or kept[1] != how:
+            row = candidate_row(candidate, starred, turned)[:cells]
+            kept = self._made[key] = candidate, how, row
+        return kept[2]
+
+
 def columns_for(candidates: Sequence[Candidate], priced: bool) -> tuple[Column, ...]:
     """Without the cost where no price is known; the method as wide as the longest there is."""
     widest = max([6, *(len(candidate.method) for candidate in candidates)])
