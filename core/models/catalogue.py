@@ -90,6 +90,7 @@ def card_for(model: str) -> ModelCard:
 
 def card_of_folder(name: str, folder: Path) -> ModelCard:
     """A card from a folder's config.json and, where there are weights, their headers."""
+    from core.models.folder import missing
     from core.models.shape import read_shape
 
     template = (folder / "chat_template.jinja").is_file()
@@ -99,7 +100,7 @@ def card_of_folder(name: str, folder: Path) -> ModelCard:
         template="its own" if template else None,
         instruct=template,
         good_for="your own model" if folder == Path(name).expanduser() else "",
-        cached=True,
+        cached=not missing(folder),
     )
 
 

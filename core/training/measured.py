@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ def measured(
         "on_gpu": on_gpu,
         "cores": cores(),
         "method": recipe.method.name,
+        "rank": recipe.method.rank,
+        "bits": recipe.method.bits,
+        "objective": recipe.objective.name,
+        "gpus": int(os.environ.get("WORLD_SIZE", "1")),
         "stack": installed_stack(),
         "shape": asdict(shape),
         "tokens_per_row": sum(len(row.input_ids) for row in prepared.train) / len(prepared.train),

@@ -203,6 +203,37 @@ async def test_a_local_model_can_be_planned_for(
         await until(pilot, lambda: len(pilot.app.screen.candidates) > 5)
 
 
+async def test_models_are_found_by_size_licence_and_language(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path
+) -> None:
+    machine(1)
+    async with opened((80, 24), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        await pilot.press("m", *"apache german <1b")
+        await sees(pilot, "Qwen/Qwen3-0.6B")
+        assert "Llama" not in shown(pilot)
+        assert "adapts q_proj, k_proj" in shown(pilot)
+        assert "commercial use" in shown(pilot)
+        await pilot.press(*[" ", *"qwen3"], "enter")
+        await until(pilot, lambda: pilot.app.screen.PLACE == "plan")
+        await sees(pilot, "Only Qwen/Qwen3-0.6B is shown")
+
+
+async def test_a_model_that_nobody_knows_is_said(
+    opened: Open, tiny_rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        await pilot.press("m")
+        await sees(pilot, "Plan for which model?")
+        pilot.app.focused.value = "acme/nothing"
+        await pilot.pause()
+        await pilot.press("enter")
+        await until(pilot, lambda: "not known here" in said(pilot))
+        assert len(pilot.app.screen.candidates) > 5
+
+
 @pytest.mark.parametrize("text", ["", "[", "just words", "model: x\ndata: y\nnonsense: 1"])
 def test_a_bad_recipe_is_one_sentence(text: str) -> None:
     with pytest.raises(UserError) as caught:
@@ -429,6 +460,21 @@ async def test_a_recipe_is_kept_as_a_preset_and_listed_first(
         (kept,) = (load_recipe(path) for path in own_presets().glob("*.yaml"))
         assert launched[0].method == kept.method
         assert launched[0].data.train == [str(tiny_rows)]
+
+
+async def test_presets_for_other_rows_come_last_and_are_refused(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path
+) -> None:
+    machine(1)
+    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        await pilot.press("p")
+        await sees(pilot, "chat-24gb")
+        await pilot.press(*"prefer-24")
+        await sees(pilot, "other rows")
+        await pilot.press("enter")
+        await until(pilot, lambda: "DPO needs rows with" in said(pilot))
+        assert "Begin with which preset?" in shown(pilot)
 
 
 async def test_the_learning_rate_and_the_optimiser_turn_too(

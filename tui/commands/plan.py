@@ -103,7 +103,7 @@ def plan(
     """Show what fits for the rows of SOURCE: models × methods, time and money."""
     from core.data.sources import check_source
     from core.hardware.readings import read_machine
-    from core.models.catalogue import card_for
+    from core.models.cards import card_anywhere
     from core.planning.as_json import plan_as_json
     from core.planning.data import size_of
     from core.planning.learning import measurements
@@ -118,7 +118,7 @@ def plan(
     found = make_plan(
         read_machine(),
         size_of(report),
-        models=[card_for(model)] if model else None,
+        models=[card_anywhere(model)] if model else None,
         methods=methods,
         objective=objective,
         seq_length=seq_length,

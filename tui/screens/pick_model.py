@@ -13,10 +13,13 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from core.models.catalogue import ModelCard, load_catalogue
+from core.models.families import targeted
+from core.models.filtering import matches
 from core.text import printable
 from core.units import parameters_text
 from tui.widgets.line_input import LineInput
 from tui.widgets.line_table import Column, LineTable, Row
+from tui.widgets.painted import LiveLines
 
 COLUMNS = (
     Column("Model", 24, grow=1),
@@ -44,8 +47,11 @@ class PickModelScreen(ModalScreen[str]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="frame"):
             yield Static(Content.styled(self._question, "bold"))
-            yield LineInput("part of a name, a hub id, or a folder", id="name")
+            yield LineInput(
+                "part of a name, <8b, apache, german, here; a hub id; a folder", id="name"
+            )
             yield LineTable(COLUMNS, id="models")
+            yield LiveLines(id="card")
             yield Static(
                 Content.assemble(
                     ("⏎", "bold $accent"), " choose   ", ("↑↓", "bold $accent"), " list   ",
@@ -78,10 +84,34 @@ class PickModelScreen(ModalScreen[str]):
     def _chosen(self, event: LineTable.Opened) -> None:
         self.dismiss(self._shown[event.index].id)
 
+    @on(LineTable.Highlighted)
+    def _highlighted(self, event: LineTable.Highlighted) -> None:
+        self._describe(event.index)
+
     def _show(self, typed: str) -> None:
-        words = typed.lower().split()
-        self._shown = [c for c in self._cards if all(word in c.id.lower() for word in words)]
+        self._shown = [card for card in self._cards if matches(card, typed)]
         self.query_one(LineTable).show_rows([model_row(card) for card in self._shown], 0)
+        self._describe(0)
+
+    def _describe(self, index: int) -> None:
+        lines = self.query_one("#card", LiveLines)
+        width = max(30, lines.size.width or 66)
+        lines.show(card_lines(self._shown[index], width) if index < len(self._shown) else [])
+
+
+def card_lines(card: ModelCard, width: int) -> list[Content]:
+    """What is known of a model, in as many lines for each, so that nothing jumps."""
+    allows = f": {card.allows}" if card.allows else ""
+    context = f"{card.shape.context:,} tokens" if card.shape.context else "context not known"
+    adapted = ", ".join(linear.name for linear in targeted(card.shape, "all-linear"))
+    texts = (
+        f"{card.good_for[:1].upper()}{card.good_for[1:]}",
+        f"{card.licence or 'licence not known'}{allows}{', gated' if card.gated else ''}",
+        f"{context}; {card.languages or 'languages not known'}; template {card.template or '–'}",
+        f"adapts {adapted}",
+    )
+    lines = [Content(printable(text, single_line=True)) for text in texts]
+    return [line.truncate(width, ellipsis=True).stylize("$text-muted") for line in lines]
 
 
 def model_row(card: ModelCard) -> Row:

@@ -13,7 +13,9 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from core.data.examples import FormatName
 from core.errors import UserError
+from core.objectives import refusal
 from core.planning.candidates import Basis, Candidate
 from core.planning.presets import Preset, candidate_of, presets, with_data
 from core.recipe import Recipe, load_recipe
@@ -29,17 +31,19 @@ COLUMNS = (
     Column("Model", 14, grow=1),
     Column("Method", 6),
     Column("Peak", 8, right=True),
-    Column("Fits", 5),
+    Column("Fits", 10),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A preset with the data at hand; `candidate` is None where its model is not known."""
+    """A preset with the data at hand; `candidate` is None where its model is not known. `suits`:
+    whether its objective can learn from such rows."""
 
     preset: Preset
     recipe: Recipe
     candidate: Candidate | None
+    suits: bool
 
 
 class PickPresetScreen(ModalScreen[Recipe]):
@@ -50,9 +54,9 @@ class PickPresetScreen(ModalScreen[Recipe]):
         Binding("down", "to_list", "To the list", show=False),
     ]
 
-    def __init__(self, basis: Basis, like: Recipe) -> None:
+    def __init__(self, basis: Basis, like: Recipe, rows: FormatName) -> None:
         super().__init__(classes="dialogue")
-        self._basis, self._like = basis, like
+        self._basis, self._like, self._rows = basis, like, rows
         self._offers: list[Offer] = []
         self._shown: list[Offer] = []
 
@@ -80,9 +84,10 @@ class PickPresetScreen(ModalScreen[Recipe]):
         for preset in presets():
             try:
                 recipe = with_data(load_recipe(preset.path), self._like)
-                offers.append(Offer(preset, recipe, self._priced(recipe)))
+                offers.append(Offer(preset, recipe, self._priced(recipe), self._suits(recipe)))
             except UserError as error:
                 problems.append(error.message)
+        offers.sort(key=lambda offer: not offer.suits)  # what cannot be used comes last
         hand_over(self, self._receive, offers, problems)
 
     def _priced(self, recipe: Recipe) -> Candidate | None:
@@ -90,6 +95,9 @@ class PickPresetScreen(ModalScreen[Recipe]):
             return candidate_of(recipe, self._basis)
         except UserError:
             return None  # a model that only its owner's machine knows
+
+    def _suits(self, recipe: Recipe) -> bool:
+        return self._rows == "unknown" or not refusal(recipe.objective.name, self._rows)
 
     def _receive(self, offers: list[Offer], problems: list[str]) -> None:
         self._offers = offers
@@ -110,11 +118,18 @@ class PickPresetScreen(ModalScreen[Recipe]):
     @on(Input.Submitted)
     def _first(self) -> None:
         if self._shown:
-            self.dismiss(self._shown[0].recipe)
+            self._take(self._shown[0])
 
     @on(LineTable.Opened)
     def _chosen(self, event: LineTable.Opened) -> None:
-        self.dismiss(self._shown[event.index].recipe)
+        self._take(self._shown[event.index])
+
+    def _take(self, offer: Offer) -> None:
+        why = refusal(offer.recipe.objective.name, self._rows)
+        if offer.suits or why is None:
+            self.dismiss(offer.recipe)
+        else:
+            self.notify(f"{why}.", markup=False)
 
     def _show(self, typed: str) -> None:
         words = typed.lower().split()
@@ -136,5 +151,11 @@ def _row(offer: Offer) -> Row:
         printable(model, single_line=True),
         offer.recipe.method.name,
         bytes_text(candidate.prediction.peak if candidate else None),
-        MISSING if candidate is None else fits_text(candidate.fits),
+        _verdict(offer),
     )
+
+
+def _verdict(offer: Offer) -> Content | str:
+    if not offer.suits:
+        return Content.styled("other rows", "$text-muted")
+    return MISSING if offer.candidate is None else fits_text(offer.candidate.fits)

@@ -26,11 +26,12 @@ from tui.widgets.plan_blocks import CandidateDetails, MemoryBar
 from tui.widgets.plan_elsewhere import Elsewhere
 from tui.widgets.plan_entry import PlanEntry
 from tui.widgets.plan_head import basis_line, note_lines
-from tui.widgets.plan_lines import COLUMNS, candidate_row, columns_for
+from tui.widgets.plan_lines import COLUMNS, CandidateRows, columns_for
 from tui.widgets.row_pane import Pane
 
 if TYPE_CHECKING:
     from core.hardware.machine import Machine
+    from core.models.catalogue import ModelCard
     from tui.screens.recipe import Outcome
 
 NEED_A_ROW = ("start", "trial", "recipe", "turn", "elsewhere", "method")
@@ -57,6 +58,7 @@ class PlanScreen(Place):
         super().__init__()
         self._session: PlanSession | None = None
         self._elsewhere = False
+        self._rows = CandidateRows()
 
     @property
     def session(self) -> PlanSession:
@@ -112,9 +114,11 @@ class PlanScreen(Place):
         hand_over(self, self._receive, made)
 
     def _receive(self, made: Plan) -> None:
-        before = self.selected_key
+        stay_on = self.selected_key
+        if stay_on == self.session.starred:
+            stay_on = None  # whoever was at the star goes with it
         self.session.receive(made)
-        self._show(before)
+        self._show(stay_on)
 
     # Showing
 
@@ -137,18 +141,22 @@ class PlanScreen(Place):
 
     def _show(self, stay_on: Key | None = None) -> None:
         session, rows = self.session, self.session.rows
-        keys = [key for key, _ in rows]
-        at = next((keys.index(key) for key in (stay_on, session.starred) if key in keys), 0)
+        keys, starred = [key for key, _ in rows], session.starred
+        at = next((keys.index(key) for key in (stay_on, starred) if key in keys), 0)
         table = self.query_one(PlanTable)
-        columns = columns_for(self.candidates, session.dollars_per_hour is not None)
+        columns = columns_for([one for _, one in rows], session.dollars_per_hour is not None)
         if columns != table.columns:
             table.columns = columns
             table.refresh()  # its header too
         table.show_rows(
             [
-                candidate_row(one, key == session.starred, session.is_turned(key))[
-                    : len(table.columns)
-                ]
+                self._rows.row(
+                    key,
+                    one,
+                    starred=key == starred,
+                    turned=session.is_turned(key),
+                    cells=len(columns),
+                )
                 for key, one in rows
             ],
             at,
@@ -242,15 +250,23 @@ class PlanScreen(Place):
         self.app.push_screen(PickModelScreen("Plan for which model?", []), self._take_model)
 
     def _take_model(self, model: str | None) -> None:
-        from core.models.catalogue import card_for
+        if model:
+            self._find_model(model)
 
-        if not model:
-            return
+    @work(thread=True, exclusive=True, group="model")
+    def _find_model(self, model: str) -> None:
+        """A hub id that is no preset is asked for: off the event loop."""
+        from core.models.cards import card_anywhere
+
         try:
-            self.session.only = card_for(model)
+            card = card_anywhere(model)
         except UserError as error:
-            self.deck_app.report(error)
+            hand_over(self, self.deck_app.report, error)
             return
+        hand_over(self, self._plan_only, card)
+
+    def _plan_only(self, card: ModelCard) -> None:
+        self.session.only = card
         self._look_again()
 
     def action_price(self) -> None:
@@ -332,7 +348,8 @@ class PlanScreen(Place):
         candidate = self.selected
         if basis is not None and candidate is not None:
             like = self.session.recipe(candidate)
-            self.app.push_screen(PickPresetScreen(basis, like), self._take_preset)
+            rows = self.deck.report.format if self.deck.report else "unknown"
+            self.app.push_screen(PickPresetScreen(basis, like, rows), self._take_preset)
 
     def _take_preset(self, recipe: Recipe | None) -> None:
         if recipe is not None:

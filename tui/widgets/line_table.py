@@ -258,8 +258,9 @@ def column_widths(columns: tuple[Column, ...], width: int) -> tuple[int, ...]:
 
 
 def _same(one: Row, other: Row) -> bool:
-    return len(one) == len(other) and all(
-        _content(a).is_same(_content(b)) for a, b in zip(one, other, strict=True)
+    return one is other or (
+        len(one) == len(other)
+        and all(_content(a).is_same(_content(b)) for a, b in zip(one, other, strict=True))
     )
 
 

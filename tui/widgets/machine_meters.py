@@ -46,7 +46,7 @@ class MachineMeters(Block):
             lines.append(
                 Content.styled(f"  … {len(machine.gpus) - len(shown)} more", "$text-muted")
             )
-        lines += _notes(machine)
+        lines += _notes(machine, width)
         return [*lines, layout.cpu(machine), layout.ram(machine), *layout.disks(machine)]
 
 
@@ -142,7 +142,7 @@ def _share(gpu: Gpu) -> float | None:
     return gpu.used / gpu.total if gpu.used is not None and gpu.total else None
 
 
-def _notes(machine: Machine) -> list[Content]:
+def _notes(machine: Machine, width: int) -> list[Content]:
     """Why there is no GPU, or what is wrong with one."""
     note = printable(machine.gpu_note, single_line=True)
     if machine.gpus:
@@ -156,10 +156,11 @@ def _notes(machine: Machine) -> list[Content]:
             [Content.styled(f"        {text[:1].upper()}{text[1:]}.", "$warning")] if text else []
         )
     note = note or "no NVIDIA GPU"
-    return [
-        Content.assemble("  ", ("GPU   ", "$text-muted"), f"{note[:1].upper()}{note[1:]}. ")
-        + Content.styled("Small models train on the CPU.", "$text-muted")
-    ]
+    why = Content.assemble("  ", ("GPU   ", "$text-muted"), f"{note[:1].upper()}{note[1:]}.")
+    what = Content.styled("Small models train on the CPU.", "$text-muted")
+    if why.cell_length + 1 + what.cell_length <= width:
+        return [why + Content(" ") + what]
+    return [why, Content(" " * 8) + what]
 
 
 def _title(text: str) -> Content:

@@ -41,6 +41,23 @@ HERE = "•"
 """Marks a model that lies on this machine already."""
 
 
+class CandidateRows:
+    """Rows that are made once for each candidate: a knob that is turned costs one of them."""
+
+    def __init__(self) -> None:
+        self._made: dict[object, tuple[Candidate, tuple[bool, bool, int], Row]] = {}
+
+    def row(self, key: object, candidate: Candidate, *, starred: bool, turned: bool, cells: int
+            ) -> Row:  # fmt: skip
+        """The row of the candidate that is called so; `cells` of it."""
+        how = starred, turned, cells
+        kept = self._made.get(key)
+        if kept is None or kept[0] is not candidate or kept[1] != how:
+            row = candidate_row(candidate, starred, turned)[:cells]
+            kept = self._made[key] = candidate, how, row
+        return kept[2]
+
+
 def columns_for(candidates: Sequence[Candidate], priced: bool) -> tuple[Column, ...]:
     """Without the cost where no price is known; the method as wide as the longest there is."""
     widest = max([6, *(len(candidate.method) for candidate in candidates)])
@@ -87,7 +104,7 @@ def about(seconds: float | None) -> str:
 
 def memory_lines(machine: Machine, candidate: Candidate | None, width: int) -> list[Content]:
     """Used, this run, left: a bar to scale and the numbers over it."""
-    names, used, total = _device(machine)
+    names, used, total = _device(machine, candidate.basis.gpus if candidate else 1)
     if used is None or total is None:
         return [Content(f"{names[0]}: its memory cannot be read."), Content("")]
     peak = candidate.prediction.peak if candidate else 0
@@ -126,9 +143,11 @@ def gib(size: float) -> str:
     return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
-def _device(machine: Machine) -> tuple[list[str], int | None, int | None]:
-    """What the run would take: its names, the longest first, and its memory."""
-    gpu = machine.best_gpu()
+def _device(machine: Machine, gpus: int) -> tuple[list[str], int | None, int | None]:
+    """What the run would take: its names, the longest first, and its memory. Of several GPUs the
+    fullest, which decides."""
+    together = machine.cards()[:gpus]
+    gpu = together[-1] if gpus > 1 and together else machine.best_gpu()
     if gpu is None:
         return ["RAM"], machine.ram_total - machine.ram_available, machine.ram_total
     name = printable(gpu.name or "GPU", single_line=True).removeprefix("NVIDIA ")

@@ -11,6 +11,7 @@ from core.planning import calibration
 from core.planning.calibration import (
     ASSUMED,
     Measurement,
+    calibration_for,
     gpu_device,
     installed_stack,
     keep,
@@ -57,6 +58,25 @@ def width(candidate: Candidate) -> float:
     assert candidate.seconds_high is not None
     assert candidate.seconds_low is not None
     return candidate.seconds_high / candidate.seconds_low
+
+
+def test_what_was_trained_counts_as_it_was() -> None:
+    """Bits, rank, objective and GPUs change what is assumed, so the same speed says otherwise."""
+    one = replace(measured(1.0, method="lora"), tokens_per_s=1000.0)
+    assert replace(one, bits=4).factor < one.factor, "unpacking was expected to cost"
+    assert replace(one, rank=256).factor < one.factor
+    assert replace(one, gpus=2).factor == pytest.approx(2 * one.factor)
+    pairs = replace(one, objective="dpo", tokens_per_row=600.0)
+    assert pairs.factor != one.factor
+
+
+def test_preferences_are_judged_by_runs_of_preferences() -> None:
+    answers, pairs = measured(2.0), measured(3.0, objective="dpo", source="run-2")
+    known = calibration_for("RTX 4090", [answers, pairs])
+    size = answers.shape.parameters
+    assert known.pace("qlora", size).factor == pytest.approx(2.0)
+    assert known.pace("qlora", size, "dpo").factor == pytest.approx(3.0)
+    assert known.pace("qlora", size, "kto").how == "measured otherwise"
 
 
 def test_without_a_measurement_the_range_is_wide_and_called_assumed() -> None:

@@ -5,41 +5,37 @@ from pathlib import Path
 
 import pytest
 
-from core.memory.formula import predict
-from core.models.catalogue import card_for
 from core.paths import presets_root
+from core.planning.candidates import Basis
+from core.planning.presets import candidate_of
 from core.recipe import load_recipe
-from core.units import GIB
 
 FILES = sorted((presets_root() / "recipes").glob("*.yaml"))
-JOBS = {"chat", "json", "classify", "style", "code", "summarise", "pretrain"}
-CLASSES = {8, 12, 16, 24, 48, 80, 141}
+OBJECTIVES = {
+    "chat": "sft", "json": "sft", "classify": "sft", "style": "sft", "code": "sft",
+    "summarise": "sft", "pretrain": "pretrain", "prefer": "dpo",
+}  # fmt: skip
+CLASSES = {8, 12, 16, 24, 40, 48, 80, 141}
 
 
 def test_every_job_has_every_memory_class() -> None:
-    assert {path.stem for path in FILES} == {f"{job}-{size}gb" for job in JOBS for size in CLASSES}
+    wanted = {f"{job}-{size}gb" for job in OBJECTIVES for size in CLASSES}
+    assert {path.stem for path in FILES} == wanted
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_preset_is_a_recipe_that_fits_where_it_says(path: Path) -> None:
+    """In gigabytes of a thousand millions, at the longest rows that it lets through."""
     recipe = load_recipe(path)
-    training, method = recipe.training, recipe.method
-    assert isinstance(training.gradient_checkpointing, bool)
-    prediction = predict(
-        card_for(recipe.model.id).shape,
-        method.name,
-        method.rank,
-        method.target_modules,
-        training.micro_batch,
-        recipe.data.max_length,
-        training.gradient_checkpointing,
-        training.optimizer,
-        accumulates=training.gradient_accumulation > 1,
-        dropout=method.dropout,
-    )
-    size = int(path.stem.rsplit("-", 1)[1].removesuffix("gb"))
-    assert prediction.high <= size * GIB
-    assert training.effective_batch == 16
+    job, _, size = path.stem.removesuffix("gb").rpartition("-")
+    length = recipe.data.max_length
+    free = int(size) * 1_000_000_000
+    candidate = candidate_of(recipe, Basis(1000, length, length, length, free, on_gpu=True))
+    assert isinstance(recipe.training.gradient_checkpointing, bool)
+    assert candidate.fits
+    assert candidate.prediction.high <= free
+    assert recipe.training.effective_batch == 16
+    assert recipe.objective.name == OBJECTIVES[job]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
