@@ -92,7 +92,7 @@ def loading_for(chosen: Sharding) -> Iterator[None]:
 def sharding_options(chosen: Sharding, *, checkpointing: bool) -> dict[str, Any]:
     """The options of the trainer's configuration."""
     if chosen == "fsdp":
-        # Its own checkpointing knows which parameters are gathered when.
+        # FSDP's own checkpointing renames the layers, and peft then finds no adapter to save.
         return {
             "fsdp": True,
             "fsdp_config": {
@@ -100,10 +100,9 @@ def sharding_options(chosen: Sharding, *, checkpointing: bool) -> dict[str, Any]
                 "reshard_after_forward": True,
                 "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
                 "state_dict_type": "FULL_STATE_DICT",
-                "activation_checkpointing": checkpointing,
                 "cpu_ram_efficient_loading": True,
             },
-            "activation_checkpointing": False,
+            "activation_checkpointing": checkpointing,
         }
     if chosen == "zero3":
         return {"deepspeed": _zero3(), "activation_checkpointing": checkpointing}

@@ -70,7 +70,7 @@ def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
     shared(recipe, world)
     check_sharding(recipe, team, world)
     check_trackers(recipe)
-    prepare_environment(recipe.hardware.gpu)
+    prepare_environment(recipe.hardware.one_gpu)
     reporter.stage("downloading")
     base = locate(recipe.model.id, recipe.model.revision, reporter.progress)
     machine = read_machine()
