@@ -27,11 +27,6 @@ def check_sharding(recipe: Recipe, team: Crew, world: int) -> None:
         raise UserError(
             f"hardware.sharding is {wanted}, which needs GPUs.", "Set it to ddp for the CPU."
         )
-    if wanted in ("fsdp", "zero3") and recipe.hardware.nodes > 1:
-        raise UserError(
-            f"Over several machines each GPU holds the whole model; hardware.sharding is {wanted}.",
-            "Set it to ddp, or use one machine.",
-        )
     if wanted == "zero3":
         if find_spec("deepspeed") is None:
             raise UserError(
@@ -54,7 +49,7 @@ def sharding(recipe: Recipe, base: Path, prepared: Prepared, memory: int | None)
     wanted = recipe.hardware.sharding
     if wanted != "auto":
         return wanted
-    if memory is None or recipe.hardware.nodes > 1 or recipe.method.base_bits == 8:
+    if memory is None or recipe.method.base_bits == 8:
         return "ddp"
     smallest = recipe.model_copy(deep=True)
     smallest.training.micro_batch = 1

@@ -160,7 +160,6 @@ def test_what_parts_need(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus = Crew(2, (Gpu(0), Gpu(1)))
     for hardware, method, crew_, sentence in (
         ({"sharding": "fsdp"}, "lora", Crew(2), "needs GPUs"),
-        ({"sharding": "fsdp", "nodes": 2}, "lora", gpus, "Over several machines"),
         ({"sharding": "zero3"}, "lora", gpus, "DeepSpeed is not installed"),
     ):
         with pytest.raises(UserError, match=sentence):
