@@ -120,7 +120,7 @@ def _choose_weights(run: RunDirectory, trainer: Tuner, watch: Watch) -> None:
     """The last weights, unless those of the best checkpoint are better beyond the noise."""
     step = watch.judge.last.step if watch.judge.last else trainer.state.global_step
     best = run.checkpoints / f"checkpoint-{watch.best_step}"
-    if watch.judge.earlier_is_better() and is_whole(best):
+    if watch.judge.earlier_is_better() and not agreed(not is_whole(best))[0]:
         trainer.take_weights(best)
         step = checkpoint_step(best)
     watch.tell_choice(step)
