@@ -98,7 +98,7 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         if return_outputs or self._wants_fused_head(labels):
             inputs = {**inputs, "attention_mask": _mask(inputs["input_ids"], self._pad, labels)}
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        total = labelled_loss_sum(self.model, inputs["input_ids"], labels, forward=model)
+        total = labelled_loss_sum(model, inputs["input_ids"], labels)
         items = labelled_tokens(labels) if num_items_in_batch is None else num_items_in_batch
         # The items are those of all processes, and gradients are averaged over the processes.
         return total * place().world / max(int(items), 1)
