@@ -157,6 +157,13 @@ class HardwareSection(_Section):
     )
     dollars_per_hour: float | None = Field(None, ge=0, description="for the running cost")
 
+    @property
+    def one_gpu(self) -> str:
+        """The device of what a single process does: `gpu`, or the first of those in `gpus`."""
+        if self.gpu == "auto" and isinstance(self.gpus, list) and self.gpus:
+            return str(self.gpus[0])
+        return self.gpu
+
 
 class Recipe(_Section):
     """One run, complete."""

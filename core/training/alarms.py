@@ -47,7 +47,7 @@ class Alarms:
         found = [self._spike(step, loss), self._zero(step, loss)]
         if math.isfinite(loss):
             self._losses.append(loss)
-            if len(self._first) < WINDOW:
+            if len(self._first) < WINDOW and step <= len(self._first) + 1:  # not when resumed
                 self._first.append(loss)
             found.append(self._flat(step))
         if grad_norm is not None and math.isfinite(grad_norm):

@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
 def finish(run: RunDirectory, reporter: Reporter) -> None:
     """Merge and evaluate as the recipe asks, leaving out what is there already."""
     recipe = load_recipe(run.recipe)
-    prepare_environment(recipe.hardware.gpu)
+    prepare_environment(recipe.hardware.one_gpu)
     if recipe.ends_with_merge:
         reporter.stage("merging")
     base = locate(recipe.model.id, recipe.model.revision, reporter.progress)

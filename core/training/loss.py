@@ -16,20 +16,17 @@ from torch import Tensor, nn
 from core.data.encoding import IGNORED
 
 
-def labelled_loss_sum(
-    model: nn.Module, input_ids: Tensor, labels: Tensor, forward: nn.Module | None = None
-) -> Tensor:
+def labelled_loss_sum(model: nn.Module, input_ids: Tensor, labels: Tensor) -> Tensor:
     """The summed cross entropy over all labelled tokens (each predicted by the one before it).
 
     The model's own forward runs unchanged, with scaling and soft-capping of logits where it has
-    them; only what enters its head is cut down to the positions that count. `forward` is what to
-    call where the model is wrapped, as several processes have it.
+    them; only what enters its head is cut down to the positions that count.
     """
     positions, chosen = _labelled(labels)
     if positions.numel() == 0:
         positions = positions.new_zeros(1)  # a zero that still hangs on the graph
-        return _logits_at(model, input_ids, positions, forward).float().sum() * 0.0
-    logits = _logits_at(model, input_ids, positions, forward)
+        return _logits_at(model, input_ids, positions).float().sum() * 0.0
+    logits = _logits_at(model, input_ids, positions)
     return nn.functional.cross_entropy(logits.float(), chosen.to(logits.device), reduction="sum")
 
 
@@ -53,13 +50,11 @@ def _labelled(labels: Tensor) -> tuple[Tensor, Tensor]:
     return positions + positions // targets.shape[1], targets[trained]
 
 
-def _logits_at(
-    model: nn.Module, input_ids: Tensor, positions: Tensor, forward: nn.Module | None = None
-) -> Tensor:
+def _logits_at(model: nn.Module, input_ids: Tensor, positions: Tensor) -> Tensor:
     # Rows are padded on the right: causal attention alone keeps padding out of what counts,
     # and without a mask the attention kernels take their fastest path.
     with _head_sees_only(_output_head(model), input_ids.shape[1], positions):
-        logits: Tensor = (forward or model)(input_ids=input_ids, use_cache=False).logits
+        logits: Tensor = model(input_ids=input_ids, use_cache=False).logits
     return logits.reshape(-1, logits.shape[-1])
 
 
@@ -78,9 +73,10 @@ def _head_sees_only(head: nn.Module, length: int, positions: Tensor) -> Iterator
 
 
 def _output_head(model: nn.Module) -> nn.Module:
-    head = model.get_output_embeddings()  # type: ignore[operator]
+    inner = getattr(model, "module", model)  # what several processes have wrapped
+    head = inner.get_output_embeddings()
     if not isinstance(head, nn.Module):
-        raise TypeError(f"{type(model).__name__} has no language-model head to train.")
+        raise TypeError(f"{type(inner).__name__} has no language-model head to train.")
     return head
 
 

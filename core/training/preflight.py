@@ -51,12 +51,18 @@ def disk_bytes(recipe: Recipe, base: Path, prepared: Prepared) -> int:
 
 
 def check_memory(
-    recipe: Recipe, base: Path, prepared: Prepared, machine: Machine, team: tuple[Gpu, ...] = ()
+    recipe: Recipe,
+    base: Path,
+    prepared: Prepared,
+    machine: Machine,
+    team: tuple[Gpu, ...] = (),
+    world: int = 1,
 ) -> None:
     """UserError when not even the least that training needs is there, with what to change.
 
     Only what is beyond doubt is refused here: on a GPU the probe before the first step decides.
-    `team`: the GPUs that train together, where there are several.
+    `team`: this machine's GPUs that train together, where there are several; `world`: how many
+    there are on all machines.
     """
     gpu = min(team, key=_room) if team else machine.best_gpu()
     if gpu is None:
@@ -69,7 +75,7 @@ def check_memory(
         smallest = recipe.model_copy(deep=True)
         smallest.training.micro_batch = 1
         expected = expected_memory(smallest, base, prepared, gradient_checkpointing=True)
-    if expected is None or (least := _least(expected, recipe, len(team))) <= free:
+    if expected is None or (least := _least(expected, recipe, world)) <= free:
         return
     needed = f"Training needs at least {bytes_text(least)} of {what}"
     if gpu is None:
@@ -89,8 +95,7 @@ def _taken(gpu: Gpu) -> str:
 
 def _least(expected: Prediction, recipe: Recipe, processes: int) -> int:
     """What one process needs of its GPU; where each may hold a part of the model, its part."""
-    whole = processes < 2 or recipe.hardware.sharding == "ddp" or recipe.hardware.nodes > 1
-    if whole:
+    if processes < 2 or recipe.hardware.sharding == "ddp":
         return expected.low
     parts = expected.parts
     split = parts.weights + parts.adapter + parts.gradients + parts.optimizer

@@ -13,6 +13,8 @@ from core.recipe import Recipe
 from core.runs.directory import RunDirectory
 from core.training import pissa
 from core.training.checkpoints import MANIFEST, publish
+from core.training.copying import copy_to_all
+from core.training.together import place
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -28,6 +30,16 @@ TOKENIZER_FILES = (
     "chat_template.json",
     "generation_config.json",
 )
+
+
+def copy_result(run: RunDirectory, recipe: Recipe) -> None:
+    """From the first process, which has saved it, to the other machines of the run."""
+    result = run.merged if recipe.method.name == "full" else run.adapter
+    folder = result if place().rank == 0 else result.with_name(f".{result.name}.saving")
+    copy_to_all(folder)
+    if place().writes and folder != result:
+        publish(folder, result)
+        os.remove(result / MANIFEST)
 
 
 def save_result(

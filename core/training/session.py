@@ -37,7 +37,7 @@ from core.training.preflight import levers, wants_checkpointing
 from core.training.ranks import agreed, answers, wait_for_all
 from core.training.recovery import at_one_row, halved, is_out_of_memory, record
 from core.training.reporter import Reporter
-from core.training.result import save_result
+from core.training.result import copy_result, save_result
 from core.training.samples import write_answer
 from core.training.settings import schedule, trainer_config
 from core.training.sharding import (
@@ -66,6 +66,7 @@ def train(
     logging.set_verbosity_warning()
     set_seed(recipe.training.seed)
     watch = Watch(run, reporter, schedule(recipe, len(prepared.train)), StopSwitch(run))
+    watch.machines = recipe.hardware.nodes
     parts = _sharding(recipe, base, prepared)
     watch.identity = checkpoint_identity(recipe, base, run.data / TRAIN)
     watch.identity["hardware.sharding"] = parts_identity(parts, place().world)
@@ -96,9 +97,11 @@ def train(
     if watch.failure is None and not watch.stopped:
         _choose_weights(run, trainer, watch)
         weights = trainer.whole_weights()
-        if place().writes:
+        if place().writes and (weights is None or place().rank == 0):
             save_result(run, recipe, base, tokenizer, prepared, model, weights)
         wait_for_all()
+        if weights is not None and recipe.hardware.nodes > 1:
+            copy_result(run, recipe)
     return watch.failure
 
 
@@ -120,8 +123,13 @@ def _check_method(recipe: Recipe, base: Path, reporter: Reporter) -> None:
 def _tell_what_it_took(
     recipe: Recipe, base: Path, prepared: Prepared, trainer: Tuner, reporter: Reporter
 ) -> None:
-    """For the report of a trial, and for the next plan on this machine."""
+    """For the report of a trial, and for the next plan on this machine.
+
+    Plans are for one device: what several did together would look too fast for it.
+    """
     reporter.tell("memory", **memory_peaks())
+    if not place().alone:
+        return
     checkpointing = bool(trainer.model.is_gradient_checkpointing)
     if facts := measured(recipe, base, prepared, gradient_checkpointing=checkpointing):
         reporter.tell("measured", **facts)
@@ -131,7 +139,7 @@ def _choose_weights(run: RunDirectory, trainer: Tuner, watch: Watch) -> None:
     """The last weights, unless those of the best checkpoint are better beyond the noise."""
     step = watch.judge.last.step if watch.judge.last else trainer.state.global_step
     best = run.checkpoints / f"checkpoint-{watch.best_step}"
-    if watch.judge.earlier_is_better() and is_whole(best):
+    if watch.judge.earlier_is_better() and not agreed(not is_whole(best))[0]:
         trainer.take_weights(best)
         step = checkpoint_step(best)
     watch.tell_choice(step)
@@ -252,7 +260,7 @@ def _hardware_choices(recipe: Recipe, base: Path, prepared: Prepared, model: Any
         "fp16": on_gpu and model.dtype is torch.float16,
         "use_cpu": not on_gpu,
         "project": PROJECT,
-        "save_on_each_node": recipe.hardware.nodes > 1,
+        "save_on_each_node": recipe.hardware.nodes > 1 and parts == "ddp",
         "dataloader_pin_memory": on_gpu,
         **sharding_options(parts, checkpointing=checkpointing),
     }

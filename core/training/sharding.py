@@ -27,11 +27,6 @@ def check_sharding(recipe: Recipe, team: Crew, world: int) -> None:
         raise UserError(
             f"hardware.sharding is {wanted}, which needs GPUs.", "Set it to ddp for the CPU."
         )
-    if wanted in ("fsdp", "zero3") and recipe.hardware.nodes > 1:
-        raise UserError(
-            f"Over several machines each GPU holds the whole model; hardware.sharding is {wanted}.",
-            "Set it to ddp, or use one machine.",
-        )
     if wanted == "zero3":
         if find_spec("deepspeed") is None:
             raise UserError(
@@ -54,7 +49,7 @@ def sharding(recipe: Recipe, base: Path, prepared: Prepared, memory: int | None)
     wanted = recipe.hardware.sharding
     if wanted != "auto":
         return wanted
-    if memory is None or recipe.hardware.nodes > 1 or recipe.method.base_bits == 8:
+    if memory is None or recipe.method.base_bits == 8:
         return "ddp"
     smallest = recipe.model_copy(deep=True)
     smallest.training.micro_batch = 1
@@ -92,7 +87,7 @@ def loading_for(chosen: Sharding) -> Iterator[None]:
 def sharding_options(chosen: Sharding, *, checkpointing: bool) -> dict[str, Any]:
     """The options of the trainer's configuration."""
     if chosen == "fsdp":
-        # Its own checkpointing knows which parameters are gathered when.
+        # FSDP's own checkpointing renames the layers, and peft then finds no adapter to save.
         return {
             "fsdp": True,
             "fsdp_config": {
@@ -100,10 +95,9 @@ def sharding_options(chosen: Sharding, *, checkpointing: bool) -> dict[str, Any]
                 "reshard_after_forward": True,
                 "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
                 "state_dict_type": "FULL_STATE_DICT",
-                "activation_checkpointing": checkpointing,
                 "cpu_ram_efficient_loading": True,
             },
-            "activation_checkpointing": False,
+            "activation_checkpointing": checkpointing,
         }
     if chosen == "zero3":
         return {"deepspeed": _zero3(), "activation_checkpointing": checkpointing}

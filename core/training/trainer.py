@@ -23,10 +23,11 @@ from core.training.adalora import RankMover, penalty
 from core.training.adapters import in_base_precision
 from core.training.batches import BatchOrder, Row, collate, filler
 from core.training.checkpoints import clear_leftovers, prune, publish, saving_folder
+from core.training.copying import copy_to_all
 from core.training.loss import labelled_loss_rows, labelled_loss_sum, labelled_tokens
 from core.training.modes import measuring
 from core.training.probe import probe, should_probe
-from core.training.ranks import agreed, mine, summed, together
+from core.training.ranks import agreed, mine, summed, together, wait_for_all
 from core.training.together import place
 from core.training.trackers import as_guests
 from core.training.trained import has_own_state, load_trained, save_trained
@@ -127,7 +128,7 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
             inputs = {**inputs, "attention_mask": _mask(inputs["input_ids"], self._pad, labels)}
             loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         else:
-            total = labelled_loss_sum(self.model, inputs["input_ids"], labels, forward=model)
+            total = labelled_loss_sum(model, inputs["input_ids"], labels)
             # The items are those of all processes, whose gradients are averaged.
             loss = total * place().world / items
         if self._method.name == "adalora" and not return_outputs:
@@ -216,10 +217,16 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         self._load_from_checkpoint(str(checkpoint))
 
     def whole_weights(self) -> dict[str, Any] | None:
-        """The weights that the processes hold parts of, put together; None where each has all."""
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        """The weights that the processes hold parts of, put together in the first of them; None
+        where each has all."""
+        if self.holds_parts:
             return dict(self.accelerator.get_state_dict(self.model_wrapped))
         return None
+
+    @property
+    def holds_parts(self) -> bool:
+        """Whether no process has the whole model."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def save_where_it_broke(self) -> None:
         """A checkpoint of the last completed step, after an error inside the one that follows."""
@@ -252,6 +259,9 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             super(SFTTrainer, self)._save_checkpoint(model, trial)  # SFTTrainer adds a model card
+            if self.holds_parts and self._watch.machines > 1:
+                wait_for_all()
+                copy_to_all(folder)
         except (OSError, RuntimeError, SafetensorError) as error:
             return _full_disk(error)
         finally:

@@ -56,6 +56,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._reporter = reporter
         self.plan = plan
         self.stop = stop
+        self.machines = 1
         self.judge = Judge()
         self.identity: Identity = {}
         self._saved_at = time.monotonic()

@@ -70,12 +70,12 @@ def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
     shared(recipe, world)
     check_sharding(recipe, team, world)
     check_trackers(recipe)
-    prepare_environment(recipe.hardware.gpu)
+    prepare_environment(recipe.hardware.one_gpu)
     reporter.stage("downloading")
     base = locate(recipe.model.id, recipe.model.revision, reporter.progress)
     machine = read_machine()
     check_disk(run, recipe, base, NO_ROWS_YET)
-    check_memory(recipe, base, NO_ROWS_YET, machine, team.gpus)
+    check_memory(recipe, base, NO_ROWS_YET, machine, team.gpus, world)
     check_merge(recipe, base, machine)
     reporter.stage("encoding")
     tokenizer = load_tokenizer(base)
@@ -84,7 +84,7 @@ def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
     else:
         _note_sources(run, recipe)
         prepared = prepare(recipe, tokenizer, run.data, partial(_tell_encoding, reporter))
-    check_memory(recipe, base, prepared, read_machine(), team.gpus)
+    check_memory(recipe, base, prepared, read_machine(), team.gpus, world)
     if world > 1:
         return train_together(run, recipe, team, node, reporter)
     if recipe.trial:

@@ -87,6 +87,11 @@ def test_a_loss_that_does_not_fall() -> None:
     assert codes([2.0] * 5 + [0.5] * 100) == []
 
 
+def test_a_resumed_run_does_not_know_how_it_began() -> None:
+    alarms = Alarms()
+    assert [alarms.step(step, 0.5, 1.0) for step in range(200, 400)] == [[]] * 200
+
+
 def test_a_training_that_learns_nothing_says_so(
     new_run: Callable[..., RunDirectory], train_here: Callable[[RunDirectory], int]
 ) -> None:

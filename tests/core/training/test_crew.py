@@ -160,7 +160,6 @@ def test_what_parts_need(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus = Crew(2, (Gpu(0), Gpu(1)))
     for hardware, method, crew_, sentence in (
         ({"sharding": "fsdp"}, "lora", Crew(2), "needs GPUs"),
-        ({"sharding": "fsdp", "nodes": 2}, "lora", gpus, "Over several machines"),
         ({"sharding": "zero3"}, "lora", gpus, "DeepSpeed is not installed"),
     ):
         with pytest.raises(UserError, match=sentence):
@@ -179,9 +178,17 @@ def test_what_parts_need(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_options_of_the_trainer() -> None:
     assert sharding_options("ddp", checkpointing=True) == {"activation_checkpointing": True}
     fsdp = sharding_options("fsdp", checkpointing=True)
-    assert fsdp["activation_checkpointing"] is False
-    assert fsdp["fsdp_config"]["activation_checkpointing"] is True
+    assert fsdp["activation_checkpointing"] is True
+    assert "activation_checkpointing" not in fsdp["fsdp_config"]  # it would hide the adapter
     zero = sharding_options("zero3", checkpointing=False)["deepspeed"]["zero_optimization"]
     assert zero["stage"] == 3
     assert parts_identity("zero3", 4) != parts_identity("zero3", 8)
     assert parts_identity("fsdp", 4) == parts_identity("fsdp", 8)
+
+
+def test_what_one_process_does_stays_on_the_gpus_that_were_named() -> None:
+    assert HardwareSection().one_gpu == "auto"
+    assert HardwareSection(gpus=[3, 2]).one_gpu == "3"
+    assert HardwareSection(gpus=2).one_gpu == "auto"
+    assert HardwareSection(gpu="1").one_gpu == "1"
+    assert HardwareSection(gpu="cpu", gpus=2).one_gpu == "cpu"

@@ -199,6 +199,7 @@ def test_each_holds_a_part_of_the_model(
     train_here: TrainHere,
 ) -> None:
     """FSDP2, stopped and resumed; and what one process makes of such a checkpoint."""
+    options["training"]["gradient_checkpointing"] = True
     run = new_run(**options, hardware={**TOGETHER, "sharding": "fsdp"})
     shutil.copytree(alone.data, run.data)
     odd(cpu_parts=True)
