@@ -43,7 +43,8 @@ class Method:
 
     `kind`: the model's own weights are trained, an adapter beside its linears, or vectors before
     its tokens. `merges`: whether the result can become a plain model; where it cannot, the tuned
-    model is the adapter on its base.
+    model is the adapter on its base. `rate`: the learning rate where a recipe names none; that
+    of LoRA's guides, and of the papers and peft's examples for what moves other numbers.
     """
 
     name: MethodName
@@ -52,6 +53,7 @@ class Method:
     about: str
     bits: tuple[Bits, ...]
     merges: bool = True
+    rate: float = 2e-4
     knobs: frozenset[Knob] = frozenset()
 
     @property
@@ -77,9 +79,10 @@ _ALL = (
            bits=_ANY_BITS, knobs=_LORA),
     Method("qlora", "QLoRA", "adapter", "LoRA on a base in 4 bits (NF4, double quantisation)",
            bits=(4,), knobs=_LORA),
-    Method("full", "full fine-tuning", "weights", "every weight of the model", bits=(16,)),
+    Method("full", "full fine-tuning", "weights", "every weight of the model",
+           bits=(16,), rate=2e-5),
     Method("last-layers", "last layers", "weights", "the last layers alone, the rest frozen",
-           bits=(16,), knobs=frozenset({"layers"})),
+           bits=(16,), rate=5e-5, knobs=frozenset({"layers"})),
     Method("lora-8bit", "8-bit LoRA", "adapter", "LoRA on a base in 8 bits (LLM.int8)",
            bits=(8,), knobs=_LORA),
     Method("rslora", "rsLoRA", "adapter", "LoRA scaled by alpha/√r, steadier at high rank",
@@ -89,13 +92,13 @@ _ALL = (
     Method("pissa", "PiSSA", "adapter", "LoRA that begins at the weights' largest components",
            bits=(16,), knobs=_LORA),
     Method("lora+", "LoRA+", "adapter", "LoRA whose B matrices learn faster than its A",
-           bits=_ANY_BITS, knobs=_LORA | {"lr_ratio"}),
+           bits=_ANY_BITS, knobs=_LORA | {"lr_ratio"}, rate=1e-4),
     Method("vera", "VeRA", "adapter", "shared random projections, only two vectors a layer learn",
-           bits=_ANY_BITS, knobs=_PLACED | {"rank", "dropout"}),
+           bits=_ANY_BITS, knobs=_PLACED | {"rank", "dropout"}, rate=4e-3),
     Method("adalora", "AdaLoRA", "adapter", "LoRA that moves its rank to where it helps",
-           bits=(16, 4), knobs=_LORA),
+           bits=(16, 4), rate=5e-4, knobs=_LORA),
     Method("ia3", "IA3", "adapter", "three scaling vectors a layer: the fewest parameters",
-           bits=_ANY_BITS),
+           bits=_ANY_BITS, rate=3e-3),
     Method("oft", "OFT", "adapter", "rotates the weights, keeping their angles",
            bits=_ANY_BITS, knobs=_PLACED | {"dropout"}),
     Method("loha", "LoHa", "adapter", "Hadamard products of low-rank updates",
@@ -103,11 +106,11 @@ _ALL = (
     Method("lokr", "LoKr", "adapter", "Kronecker products of small updates",
            bits=(16, 8), knobs=_LORA),
     Method("prefix", "prefix tuning", "soft-prompt", "keys and values before every layer's own",
-           bits=_ANY_BITS, merges=False, knobs=_SOFT),
+           bits=_ANY_BITS, merges=False, knobs=_SOFT, rate=1e-2),
     Method("prompt", "prompt tuning", "soft-prompt", "vectors before the first token",
-           bits=_ANY_BITS, merges=False, knobs=_SOFT),
+           bits=_ANY_BITS, merges=False, knobs=_SOFT, rate=3e-2),
     Method("p-tuning", "P-tuning", "soft-prompt", "vectors before the first token, from a network",
-           bits=_ANY_BITS, merges=False, knobs=_SOFT),
+           bits=_ANY_BITS, merges=False, knobs=_SOFT, rate=1e-3),
 )  # fmt: skip
 
 METHODS: dict[MethodName, Method] = {method.name: method for method in _ALL}

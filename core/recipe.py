@@ -7,7 +7,7 @@ same run again. Names are the field's standard terms.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -103,7 +103,7 @@ class TrainingSection(_Section):
 
     epochs: float = Field(3.0, gt=0)
     max_steps: int | None = Field(None, ge=1, description="stops earlier than `epochs` would")
-    learning_rate: float = Field(2e-4, gt=0, lt=1)
+    learning_rate: float = Field(2e-4, gt=0, lt=1, description="default: the method's usual")
     schedule: Schedule = "cosine"
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps")
     micro_batch: int = Field(4, ge=1, description="rows in one forward pass")
@@ -209,6 +209,7 @@ class Recipe(_Section):
             for key in ("method", "objective"):
                 if isinstance(value.get(key), str):
                     value = {**value, key: {"name": value[key]}}
+            value = _with_usual_rate(value)
         return value
 
     def to_yaml(self) -> str:
@@ -220,12 +221,25 @@ class Recipe(_Section):
     def with_changes(self, assignments: list[str]) -> Recipe:
         """A copy with `key.path=value` assignments applied; values are YAML. UserError if bad."""
         tree = self.model_dump(mode="json")
+        if self.training.learning_rate == self.method.spec.rate:
+            del tree["training"]["learning_rate"]  # another method has another usual one
         for assignment in assignments:
             path, separator, text = assignment.partition("=")
             if not separator:
                 raise UserError(f"“{assignment}” sets nothing.", "Write it as key=value.")
             _assign(tree, path.strip().split("."), _yaml_value(text, path))
         return parse_recipe(tree, "--set")
+
+
+def _with_usual_rate(tree: dict[str, Any]) -> dict[str, Any]:
+    """Without a learning rate of its own a recipe has that of its method."""
+    method, training = tree.get("method", {}), tree.get("training", {})
+    if not isinstance(method, dict) or not isinstance(training, dict):
+        return tree
+    name = method.get("name", "lora")
+    if "learning_rate" in training or name not in get_args(MethodName):
+        return tree
+    return {**tree, "training": {**training, "learning_rate": METHODS[name].rate}}
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,8 @@ def quiet_transformers() -> None:
     """No progress bars and advice on stderr: what matters is told by our own events."""
     import transformers
 
+    # AdaLoRA's pattern of ranks, which peft loads by other means than the one that warns.
+    warnings.filterwarnings("ignore", message="The following rank_pattern keys")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 

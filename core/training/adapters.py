@@ -51,19 +51,36 @@ def check_method(base: Path, method: MethodSection) -> str | None:
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
+    experts = expert_parameters(model)
+    share = experts / sum(weight.numel() for weight in model.parameters())
     if method.name == "last-layers":
         _check_layers(model, method.layers)
     elif method.spec.kind == "adapter":
-        peft_config(model, method, 0)
         _check_rank(model, method)
-    experts = expert_parameters(model)
+        _try_on(model, method)
+    elif method.name == "prefix" and getattr(model.config, "multi_query", False):
+        raise UserError(
+            "method: peft's prefix tuning does not know heads that share their keys and values.",
+            "Choose prompt or p-tuning for this model.",
+        )
     if experts == 0 or method.spec.kind != "adapter":
         return None
-    share = experts / sum(weight.numel() for weight in model.parameters())
     bits = "" if method.base_bits == 16 else f", in 16 bits and not in {method.base_bits}"
     return (
         f"The experts ({share:.0%} of the weights) are no linear layers and stay as they are{bits}."
     )
+
+
+def _try_on(model: nn.Module, method: MethodSection) -> None:
+    """UserError with peft's own reason where it has no such adapter for these layers."""
+    try:
+        with_adapter(model, method)
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"method: {method.spec.title} does not go with this model: {reason}",
+            "Choose another method.name; lora goes with most.",
+        ) from error
 
 
 def _check_layers(model: nn.Module, wanted: int) -> None:

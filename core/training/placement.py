@@ -19,9 +19,11 @@ SHOWN_NAMES = 24
 
 def target_modules(model: nn.Module, wanted: str | list[str]) -> str | list[str]:
     """The layers to adapt, as peft is told them. UserError when the model has no such layers."""
-    if wanted == "all-linear":
-        return wanted
     paths = linear_paths(model)
+    if wanted == "all-linear":
+        # Where there are experts peft would adapt those too, by adding a full-sized update to all
+        # of them in every step; so it is told the names.
+        return _short_names(paths, paths) if expert_parameters(model) else wanted
     if isinstance(wanted, list):
         _check_names(wanted, paths)
         return wanted

@@ -106,7 +106,7 @@ def check_merge(recipe: Recipe, base: Path, machine: Machine) -> None:
     """UserError when the base in 16 bits fits neither the GPU nor the RAM, for it is merged so."""
     if not recipe.ends_with_merge:
         return
-    needed = _weight_bytes(base)
+    needed = _merging_bytes(recipe, base)
     there = max([machine.ram_total, *(gpu.total or 0 for gpu in machine.gpus)])
     if needed > there:
         raise UserError(
@@ -114,6 +114,15 @@ def check_merge(recipe: Recipe, base: Path, machine: Machine) -> None:
             f"{bytes_text(there)}.",
             "Set merge: false to keep the adapter alone; it can be merged on a larger machine.",
         )
+
+
+def _merging_bytes(recipe: Recipe, base: Path) -> int:
+    """The base as it is loaded for that, whatever it was trained in and however it lies here."""
+    try:
+        parameters = card_for(str(base)).shape.parameters
+    except UserError:
+        return _weight_bytes(base)
+    return parameters * (4 if recipe.model.precision == "fp32" else 2)
 
 
 def levers(recipe: Recipe, prepared: Prepared) -> str:

@@ -209,8 +209,12 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if has_own_state(self._method):
             load_trained(self.model, Path(resume_from_checkpoint))
-        else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        kinds = {name: weight.dtype for name, weight in self.model.named_parameters()}
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        for name, weight in self.model.named_parameters():  # peft loads adapters in 32 bits
+            if weight.dtype is not kinds[name]:
+                weight.data = weight.data.to(kinds[name])
 
     def take_weights(self, checkpoint: Path) -> None:
         """The trained weights of a checkpoint in place of those in memory."""

@@ -44,10 +44,10 @@ def _subject(view: RunView) -> str:
     if view.recipe is None:
         return ""
     model = view.recipe.model.id.rstrip("/").rsplit("/", 1)[-1]
-    return f"{model} · {_method(view.recipe.method)}"
+    return f"{model} · {method_words(view.recipe.method)}"
 
 
-def _method(method: MethodSection) -> str:
+def method_words(method: MethodSection) -> str:
     """Its title, with the knob that says most about its size."""
     knobs = {"rank": f"r={method.rank}", "layers": f"{method.layers}"}
     knobs["virtual_tokens"] = f"{method.virtual_tokens} tokens"

@@ -119,6 +119,28 @@ def test_what_may_change_takes_effect(stages: Stages, home: Path, rows: Path) ->
     assert (now.training.micro_batch, now.training.gradient_accumulation) == (1, 16)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "changes"),
+    [
+        ({"name": "full"}, {"name": "full", "rank": 8, "virtual_tokens": 9}, []),
+        ({"name": "ia3"}, {"name": "ia3", "target_modules": "attention"}, []),
+        ({"name": "qlora"}, {"name": "qlora", "bits": 4}, []),
+        ({"name": "lora"}, {"name": "lora", "bits": 4}, ["method.bits: 16 → 4"]),
+        ({"name": "lora"}, {"name": "dora"}, ["method.name: lora → dora"]),
+        ({"name": "lora+"}, {"name": "lora+", "lr_ratio": 4}, ["method.lr_ratio: 16.0 → 4.0"]),
+        ({"name": "prefix"}, {"name": "prefix", "virtual_tokens": 9}, ["virtual_tokens: 20 → 9"]),
+        ({"name": "last-layers"}, {"name": "last-layers", "layers": 1}, ["method.layers: 2 → 1"]),
+    ],
+)
+def test_of_a_method_what_means_something_to_it_must_stay(
+    rows: Path, before: dict[str, Any], after: dict[str, Any], changes: list[str]
+) -> None:
+    recipes = [asked(rows, method=method) for method in (before, after)]
+    found = differences(*map(identity, recipes))
+    assert len(found) == len(changes)
+    assert all(change in said for change, said in zip(changes, found, strict=True))
+
+
 def test_a_moved_model_is_the_same_model(tmp_path: Path, rows: Path) -> None:
     places = [tmp_path / name for name in ("here", "there", "different")]
     for place in places:
