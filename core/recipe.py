@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from core.errors import UserError, describe_os_error
 from core.methods import METHODS, Bits, Method, MethodName, refusal
+from core.objectives import OBJECTIVES, Objective, ObjectiveName
 
 Switch = Literal["auto"] | bool
-Objective = Literal["sft", "pretrain", "dpo", "kto", "orpo"]
+Balance = Literal["auto"] | Annotated[float, Field(gt=0)]
 
 
 class _Section(BaseModel):
@@ -89,11 +90,22 @@ class MethodSection(_Section):
 class ObjectiveSection(_Section):
     """What the model is made better at."""
 
-    name: Objective = Field(
+    name: ObjectiveName = Field(
         "sft",
         description="sft: answers; pretrain: text; dpo, orpo: chosen over rejected; kto: good, bad",
     )
-    beta: float = Field(0.1, gt=0, description="dpo, kto, orpo: how close to stay to the base")
+    beta: float = Field(
+        0.1, gt=0, description="dpo, kto: how close to stay to the base; orpo: weight of the odds"
+    )
+    desirable_weight: Balance = Field(
+        "auto", description="kto: weight of good rows; auto: good and bad count the same in sum"
+    )
+    undesirable_weight: Balance = Field("auto", description="kto: weight of bad rows")
+
+    @property
+    def spec(self) -> Objective:
+        """What the objective learns from."""
+        return OBJECTIVES[self.name]
 
 
 class TrainingSection(_Section):
@@ -181,6 +193,11 @@ class Recipe(_Section):
                 if isinstance(value.get(key), str):
                     value = {**value, key: {"name": value[key]}}
         return value
+
+    @property
+    def encodes(self) -> Literal["assistant", "last", "all", "text"]:
+        """How rows become tokens: `text` is everything, in as many pieces as it takes."""
+        return "text" if self.objective.name == "pretrain" else self.data.train_on
 
     def to_yaml(self) -> str:
         """The recipe as YAML, keys in the order of this file."""
