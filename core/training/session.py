@@ -29,9 +29,11 @@ from core.training.checkpoints import (
 )
 from core.training.loading import load_base
 from core.training.measured import measured
+from core.training.objective import objective_loss
 from core.training.peaks import memory_peaks
 from core.training.preflight import levers, wants_checkpointing
 from core.training.recovery import at_one_row, halved, is_out_of_memory, record
+from core.training.reference import needs_reference, with_reference
 from core.training.reporter import Reporter
 from core.training.result import save_result
 from core.training.samples import write_answer
@@ -56,6 +58,7 @@ def train(
     watch.identity = checkpoint_identity(recipe, base, run.data / TRAIN)
     _check_unchanged(run, watch.identity)
     model = with_adapter(load_base(base, recipe), recipe.method, watch.plan.total)
+    prepared = _with_reference(run, recipe, prepared, model, _pad_id(tokenizer), reporter)
     checkpoint = _start(run, reporter, watch)
     watch.stop.install()
     while True:
@@ -77,6 +80,23 @@ def train(
         _choose_weights(run, trainer, watch)
         save_result(run, recipe, base, tokenizer, prepared, model)
     return watch.failure
+
+
+def _with_reference(
+    run: RunDirectory,
+    recipe: Recipe,
+    prepared: Prepared,
+    model: Any,
+    pad: int,
+    reporter: Reporter,
+) -> Prepared:
+    if not needs_reference(recipe):
+        return prepared
+
+    def told(done: int, rows: int) -> None:
+        reporter.progress("what the base says to each answer", done, rows, "rows")
+
+    return with_reference(run, prepared, model, pad, told)
 
 
 def _tell_what_it_took(
@@ -171,7 +191,9 @@ def _make_trainer(
         keep_checkpoints=recipe.training.keep_checkpoints,
         train=prepared.train,
         held_out=held_out,
+        objective=objective_loss(recipe.objective, prepared.train),
         pad=pad,
+        packed=False,
         watch=watch,
         model=model,
         args=trainer_config(recipe, plan, run.checkpoints, **choices),

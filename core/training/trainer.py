@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from safetensors import SafetensorError
 from torch import Tensor
@@ -15,12 +18,14 @@ from transformers import PrinterCallback
 from trl import SFTTrainer
 
 from core.data.encoding import IGNORED
+from core.data.training_rows import TokenRow, as_tree, row_of
 from core.runs.causes import known_cause
 from core.runs.directory import RunDirectory
-from core.training.batches import BatchOrder, Row, collate
+from core.training.batches import BatchOrder, by_length, collate
 from core.training.checkpoints import clear_leftovers, prune, publish, saving_folder
-from core.training.loss import labelled_loss_rows, labelled_loss_sum, labelled_tokens
+from core.training.loss import labelled_tokens
 from core.training.modes import measuring
+from core.training.objective import Batch, Measures, ObjectiveLoss, TokenLoss
 from core.training.probe import probe, should_probe
 from core.training.watch import Watch
 
@@ -37,9 +42,11 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         *,
         run: RunDirectory,
         keep_checkpoints: int,
-        train: Sequence[Row],
-        held_out: Sequence[Row],
+        train: Sequence[TokenRow],
+        held_out: Sequence[TokenRow],
+        objective: ObjectiveLoss,
         pad: int,
+        packed: bool,
         watch: Watch,
         **options: Any,
     ) -> None:
@@ -47,21 +54,24 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         self._keep = keep_checkpoints
         self._held_out = held_out
         self._watch = watch
+        self._objective = objective
         self._pad = pad
+        self._packed = packed
         self._saving = False
-        self._lengths = [len(row.input_ids) for row in train]
+        self._lengths = [row.longest for row in train]
         self.step_tokens = 0
         # Never a larger batch than in training: measuring must not need more memory.
         largest = options["args"].per_device_train_batch_size * max(self._lengths)
         self._evaluation_positions = min(EVALUATION_POSITIONS, largest)
         super().__init__(
             train_dataset=as_dataset(train),
-            data_collator=partial(collate, pad=pad),
+            data_collator=partial(collate_columns, pad=pad, packed=packed),
             callbacks=[watch],
             **options,
         )
         self.remove_callback(PrinterCallback)
         watch.step_tokens = lambda: self.step_tokens
+        watch.step_measures = objective.measures.take
         watch.probe = lambda: probe(self, self.model_wrapped) if should_probe() else {}
         self.processing_class = None  # else every checkpoint gets a copy of the tokenizer
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the tokens of the step
@@ -71,32 +81,47 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         return BatchOrder(self._lengths, batch, self.args.seed)
 
     def get_batch_samples(
-        self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: Any
-    ) -> tuple[list[dict[str, Tensor]], Any]:
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: Any
+    ) -> tuple[list[Batch], Any]:
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.step_tokens = sum(int(batch.pop("tokens")) for batch in samples)
+        self._objective.begin(self.model, samples)
         return samples, items
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> Tensor:
+        """What the losses of the step are divided by: its trained tokens, or its rows."""
+        items = torch.tensor(sum(map(self._objective.items, batch_samples)), device=device)
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            items = self.accelerator.gather(items).sum()
+        return items
 
     def compute_loss(
         self,
         model: Any,
-        inputs: dict[str, Tensor],
+        inputs: Batch,
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        labels = inputs["labels"]
-        if return_outputs or self._wants_fused_head(labels):
-            inputs = {**inputs, "attention_mask": _mask(inputs["input_ids"], self._pad, labels)}
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        summed = labelled_loss_sum(self.model, inputs["input_ids"], labels)
-        items = labelled_tokens(labels) if num_items_in_batch is None else num_items_in_batch
+        if return_outputs or self._wants_fused_head(inputs):
+            return super().compute_loss(
+                model, self._for_fused_head(inputs), return_outputs, num_items_in_batch
+            )
+        summed = self._objective.loss_sum(self.model, inputs)
+        items = self._objective.items(inputs) if num_items_in_batch is None else num_items_in_batch
         return summed / max(int(items), 1)
 
-    def _wants_fused_head(self, labels: Tensor) -> bool:
-        if labels.device.type != "cuda":
+    def _wants_fused_head(self, inputs: Batch) -> bool:
+        labels = inputs["labels"]
+        if labels.device.type != "cuda" or not isinstance(self._objective, TokenLoss):
             return False
         vocabulary: int = self.model.config.get_text_config().vocab_size
         return labelled_tokens(labels) * vocabulary > FUSED_FROM_LOGITS
+
+    def _for_fused_head(self, inputs: Batch) -> Batch:
+        """Packed rows must come without a mask: their positions tell them apart."""
+        if "position_ids" in inputs:
+            return inputs
+        return {**inputs, "attention_mask": _mask(inputs["input_ids"], self._pad, inputs["labels"])}
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)
@@ -110,41 +135,65 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         return metrics
 
     def held_out_metrics(self) -> dict[str, Any]:
-        """The mean loss over all held-out tokens, and the summed loss and the tokens of each row.
+        """The mean loss over all held-out tokens (or rows), and the parts of each row in it.
 
         Empty when a stop came in between.
         """
         sums: list[float] = []
-        tokens: list[int] = []
-        with measuring(self.model):
-            for batch in _by_length(self._held_out, self._evaluation_positions):
+        weights: list[int] = []
+        with self._measures_apart() as measures, measuring(self.model):
+            batches = self._held_out_batches()
+            self._objective.begin(self.model, batches)
+            for batch in batches:
                 if self._watch.stop():
                     return {}
-                inputs = collate([_columns(row) for row in batch], self._pad)
-                labels = inputs["labels"].to(self.args.device)
-                ids = inputs["input_ids"].to(self.args.device)
-                sums += labelled_loss_rows(self.model, ids, labels).tolist()
-                tokens += (labels[:, 1:] != IGNORED).sum(1).tolist()
-        if not sum(tokens):
+                found = self._objective.rows(self.model, self._prepare_inputs(batch))
+                sums += found.sums.tolist()
+                weights += found.weights.tolist()
+            told = measures.take()
+        if not sum(weights):
             return {}
-        loss = sum(sums) / sum(tokens)
-        return {"eval_loss": loss, "eval_rows": len(sums), "row_sums": sums, "row_tokens": tokens}
+        loss = sum(sums) / sum(weights)
+        if isinstance(self._objective, TokenLoss):
+            told["perplexity"] = math.exp(min(loss, 700.0))
+        return {
+            "eval_loss": loss,
+            "eval_rows": len(sums),
+            "row_sums": sums,
+            "row_tokens": weights,
+            "measures": told,
+        }
 
-    def longest_batch(self) -> dict[str, Tensor]:
+    @contextmanager
+    def _measures_apart(self) -> Iterator[Measures]:
+        """What is measured on held-out rows is not mixed with what the training step told."""
+        own, self._objective.measures = self._objective.measures, Measures()
+        try:
+            yield self._objective.measures
+        finally:
+            self._objective.measures = own
+
+    def _held_out_batches(self, count: int | None = None) -> list[Batch]:
+        rows = islice(by_length(self._held_out, self._evaluation_positions), count)
+        return [_without_count(collate(batch, self._pad)) for batch in rows]
+
+    def longest_batch(self) -> Batch:
         """A micro-batch of the longest rows: none that the training will see needs more memory."""
         size = self.args.per_device_train_batch_size
         order = sorted(range(len(self._lengths)), key=lambda row: -self._lengths[row])
         batch = self.data_collator([self.train_dataset[row] for row in order[:size]])
-        batch.pop("tokens")
-        return dict(batch)
+        return _without_count(batch)
+
+    def begin_step(self, batch: Batch) -> None:
+        """As before a step that consists of this micro-batch alone."""
+        self._objective.begin(self.model, [batch])
 
     def measure_longest(self) -> None:
         """The first batch of the held-out rows, which is the one of the longest."""
-        for batch in _by_length(self._held_out, self._evaluation_positions):
-            inputs = collate([_columns(row) for row in batch], self._pad)
-            on_device = {key: inputs[key].to(self.args.device) for key in ("input_ids", "labels")}
-            labelled_loss_rows(self.model, **on_device)
-            return
+        batches = self._held_out_batches(1)
+        self._objective.begin(self.model, batches)
+        for batch in batches:
+            self._objective.rows(self.model, self._prepare_inputs(batch))
 
     def take_weights(self, checkpoint: Path) -> None:
         """The trained weights of a checkpoint in place of those in memory."""
@@ -181,27 +230,20 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
             self._saving = False
 
 
-def as_dataset(rows: Sequence[Row]) -> Dataset:
+def as_dataset(rows: Sequence[TokenRow]) -> Dataset:
     """The rows as the type that TRL insists on."""
-    return Dataset.from_dict(
-        {
-            "input_ids": [row.input_ids for row in rows],
-            "labels": [row.labels for row in rows],
-        }
-    )
+    trees = [as_tree(row) for row in rows]
+    return Dataset.from_dict({key: [tree[key] for tree in trees] for key in trees[0]})
 
 
-def _columns(row: Row) -> dict[str, Sequence[int]]:
-    return {"input_ids": row.input_ids, "labels": row.labels}
+def collate_columns(rows: Sequence[dict[str, Any]], pad: int, packed: bool) -> Batch:
+    """`collate` for rows as they come out of a data set."""
+    return collate([row_of(row) for row in rows], pad, packed=packed)
 
 
-def _by_length(rows: Sequence[Row], positions: int) -> Iterator[list[Row]]:
-    """Batches of similar length, the longest first, none above a budget of positions."""
-    waiting = sorted(rows, key=lambda row: -len(row.input_ids))
-    while waiting:
-        size = max(1, positions // len(waiting[0].input_ids))
-        yield waiting[:size]
-        waiting = waiting[size:]
+def _without_count(batch: Batch) -> Batch:
+    batch.pop("tokens")
+    return batch
 
 
 def _mask(input_ids: Tensor, pad: int, labels: Tensor) -> Tensor:
