@@ -118,10 +118,24 @@ class TrainingSection(_Section):
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps")
     micro_batch: int = Field(4, ge=1, description="rows in one forward pass")
     gradient_accumulation: int = Field(4, ge=1, description="micro-batches in one step")
+    batch: int | None = Field(
+        None, ge=1, description="rows in one step; micro_batch is then the largest that fits"
+    )
     optimizer: Literal["adamw", "adamw-8bit", "paged-adamw-8bit", "sgd"] = "adamw"
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm; 0: no")
     gradient_checkpointing: Switch = Field("auto", description="less memory, a third more compute")
+    packing: Switch = Field(
+        "auto", description="rows end to end, without padding, where the model keeps them apart"
+    )
+    attention: Literal["auto", "sdpa", "flash", "flex", "eager"] = Field(
+        "auto", description="kernel for attention; auto: flash where it is installed"
+    )
+    kernels: Literal["auto", "none", "liger"] = Field(
+        "auto", description="faster layers, if installed and if they give the same loss"
+    )
+    compile: Switch = Field("auto", description="torch.compile of the layers; auto: long GPU runs")
+    tf32: Switch = Field("auto", description="products of fp32 matrices in TF32, on GPUs")
     eval_steps: int | None = Field(None, ge=1, description="default: ten times a run")
     save_steps: int | None = Field(None, ge=1, description="default: as often as evaluation")
     save_minutes: float | None = Field(
@@ -137,7 +151,7 @@ class TrainingSection(_Section):
     @property
     def effective_batch(self) -> int:
         """Rows that one optimiser step sees."""
-        return self.micro_batch * self.gradient_accumulation
+        return self.batch or self.micro_batch * self.gradient_accumulation
 
 
 class EvaluationSection(_Section):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from core.data.encoding import IGNORED
 from core.data.training_rows import TokenRow
 from core.recipe import ObjectiveSection
+from core.training.batches import collate
 from core.training.loss import labelled_loss_rows, labelled_loss_sum, labelled_tokens
 from core.training.modes import measuring
 from core.training.preference import dpo, kto, kto_shift, kto_weights, orpo
@@ -178,6 +179,16 @@ def row_weights(section: ObjectiveSection, train: Sequence[TokenRow]) -> tuple[f
         auto if asked == "auto" else asked for asked, auto in zip(wanted, balanced, strict=True)
     )
     return first, second
+
+
+def trial_loss(model: nn.Module, rows: Sequence[TokenRow]) -> float:
+    """Nats a token of a few rows in one forward pass, to compare two ways of computing it."""
+    batch = collate([replace(row, second_ids=None) for row in rows], pad=0)
+    device = next(model.parameters()).device
+    labels = batch["labels"].to(device)
+    with measuring(model):
+        summed = labelled_loss_sum(model, batch["input_ids"].to(device), labels)
+    return float(summed) / max(1, labelled_tokens(labels))
 
 
 def answer_logs(model: nn.Module, ids: Tensor, labels: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,20 @@ from core.training.checkpoints import (
     is_whole,
     newest_checkpoint,
 )
-from core.training.loading import load_base
+from core.training.choices import Choice
+from core.training.kernels import with_kernels
+from core.training.loading import load_base, weights_dtype
 from core.training.measured import measured
-from core.training.objective import objective_loss
+from core.training.objective import objective_loss, trial_loss
 from core.training.peaks import memory_peaks
-from core.training.preflight import levers, wants_checkpointing
+from core.training.preflight import levers
 from core.training.recovery import at_one_row, halved, is_out_of_memory, record
 from core.training.reference import needs_reference, with_reference
 from core.training.reporter import Reporter
 from core.training.result import save_result
 from core.training.samples import write_answer
 from core.training.settings import schedule, trainer_config
+from core.training.settle import Settled, settle, tell, this_machine
 from core.training.trainer import Tuner
 from core.training.watch import StopSwitch, Watch
 
@@ -57,12 +61,15 @@ def train(
     watch = Watch(run, reporter, schedule(recipe, len(prepared.train)), StopSwitch(run))
     watch.identity = checkpoint_identity(recipe, base, run.data / TRAIN)
     _check_unchanged(run, watch.identity)
-    model = with_adapter(load_base(base, recipe), recipe.method, watch.plan.total)
+    model, kernels = _load(recipe, base, prepared, watch.plan.total)
     prepared = _with_reference(run, recipe, prepared, model, _pad_id(tokenizer), reporter)
+    settled = settle(recipe, base, prepared, model, watch.plan.total, kernels)
+    tell(run, settled, reporter)
+    recipe = _with_sizes(recipe, settled.recipe)
     checkpoint = _start(run, reporter, watch)
     watch.stop.install()
     while True:
-        trainer = _make_trainer(run, recipe, base, tokenizer, prepared, model, watch)
+        trainer = _make_trainer(run, recipe, settled, tokenizer, base, prepared, model, watch)
         if watch.has_stopped_early():
             break
         trainer.args.eval_on_start = checkpoint is None
@@ -80,6 +87,26 @@ def train(
         _choose_weights(run, trainer, watch)
         save_result(run, recipe, base, tokenizer, prepared, model)
     return watch.failure
+
+
+def _load(recipe: Recipe, base: Path, prepared: Prepared, steps: int) -> tuple[Any, Choice]:
+    """The model with its adapter and, where they help, faster layers."""
+
+    def load() -> Any:
+        return with_adapter(load_base(base, recipe), recipe.method, steps)
+
+    machine = this_machine(weights_dtype(recipe.model.precision))
+    rows = sorted(prepared.train, key=lambda row: row.longest)[:4]
+    return with_kernels(recipe, machine, load, partial(trial_loss, rows=rows))
+
+
+def _with_sizes(asked: Recipe, settled: Recipe) -> Recipe:
+    """What is written into the run's recipe: its micro-batch is settled, the rest stays open."""
+    changed = asked.model_copy(deep=True)
+    changed.training.micro_batch = settled.training.micro_batch
+    changed.training.gradient_accumulation = settled.training.gradient_accumulation
+    changed.training.batch = None
+    return changed
 
 
 def _with_reference(
@@ -174,15 +201,16 @@ def _newest(run: RunDirectory, watch: Watch) -> Path | None:
 def _make_trainer(
     run: RunDirectory,
     recipe: Recipe,
-    base: Path,
+    settled: Settled,
     tokenizer: Tokenizer,
+    base: Path,
     prepared: Prepared,
     model: Any,
     watch: Watch,
 ) -> Tuner:
     pad = _pad_id(tokenizer)
     plan = watch.plan
-    choices = _hardware_choices(recipe, base, prepared, model)
+    choices = _hardware_choices(settled, model)
     rows = plan.evaluation_rows(len(prepared.eval), recipe.training.effective_batch)
     held_out = random.Random(recipe.training.seed).sample(prepared.eval, rows)
     watch.write_sample = lambda step: _sample(watch, step, model, tokenizer, prepared, pad)
@@ -193,7 +221,7 @@ def _make_trainer(
         held_out=held_out,
         objective=objective_loss(recipe.objective, prepared.train),
         pad=pad,
-        packed=False,
+        packed=settled.packed,
         watch=watch,
         model=model,
         args=trainer_config(recipe, plan, run.checkpoints, **choices),
@@ -201,17 +229,15 @@ def _make_trainer(
     )
 
 
-def _hardware_choices(recipe: Recipe, base: Path, prepared: Prepared, model: Any) -> dict[str, Any]:
+def _hardware_choices(settled: Settled, model: Any) -> dict[str, Any]:
     """What follows from the device: fp16 needs a loss scaler, and memory is traded for time."""
     on_gpu = torch.cuda.is_available()
-    # The weights are loaded already: what they take is part of the prediction.
-    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() if on_gpu else None
     return {
         "bf16": False,  # the weights are in bf16 already; autocast would only add copies
         "fp16": on_gpu and model.dtype is torch.float16,
         "use_cpu": not on_gpu,
         "dataloader_pin_memory": on_gpu,
-        "activation_checkpointing": wants_checkpointing(recipe, base, prepared, free),
+        "activation_checkpointing": settled.checkpointing,
     }
 
 
