@@ -54,7 +54,8 @@ def training_rows(
         return _of_pair(number, encoded, objective)
     if isinstance(example, Judged):
         if objective == "kto":
-            return [_row(number, encoded[0], desirable=example.label)]
+            answers = [one for one in encoded if one.trained]
+            return [_row(number, one, desirable=example.label) for one in answers]
         encoded = encoded if example.label else []
     if objective not in ("sft", "pretrain"):  # a row of another kind among those it learns from
         return []
