@@ -41,7 +41,7 @@ from core.training.reporter import Reporter
 from core.training.result import save_result
 from core.training.samples import write_answer
 from core.training.settings import schedule, trainer_config
-from core.training.settle import Settled, settle, tell, this_machine
+from core.training.settle import Settled, settle, tell, this_machine, with_sizes_of
 from core.training.trainer import Tuner
 from core.training.watch import StopSwitch, Watch
 
@@ -78,6 +78,7 @@ def train(
             break
         recipe, checkpoint = smaller, _newest(run, watch)
         record(run, recipe)
+        settled = with_sizes_of(run, settled, recipe)
         watch.tell_recovery(recipe.training, trainer.state.global_step)
         del trainer
         _free_memory()

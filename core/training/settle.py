@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -110,8 +110,24 @@ def tell(run: RunDirectory, settled: Settled, reporter: Reporter) -> None:
     reporter.tell("choices", choices=[asdict(choice) for choice in settled.choices])
     for choice in settled.choices:
         print(f"{choice.name}: {choice.value} ({choice.why})", flush=True)
+    _write(run, settled.recipe)
+
+
+def with_sizes_of(run: RunDirectory, settled: Settled, smaller: Recipe) -> Settled:
+    """After a recovery: the same with another micro-batch, also in the file."""
+    sizes = smaller.training
+    recipe = _with_effective(
+        settled.recipe,
+        micro_batch=sizes.micro_batch,
+        gradient_accumulation=sizes.gradient_accumulation,
+    )
+    _write(run, recipe)
+    return replace(settled, recipe=recipe)
+
+
+def _write(run: RunDirectory, recipe: Recipe) -> None:
     try:
-        write_atomically(run.path / EFFECTIVE, settled.recipe.to_yaml())
+        write_atomically(run.path / EFFECTIVE, recipe.to_yaml())
     except OSError as error:
         raise describe_os_error(error, "write to the run directory") from error
 
