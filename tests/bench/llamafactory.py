@@ -79,6 +79,8 @@ def _write_data(recipe: Recipe, folder: Path) -> None:
 
 
 def _config(recipe: Recipe, folder: Path, every: int) -> dict[str, Any]:
+    import torch
+
     training = recipe.training
     return {
         "stage": "sft",
@@ -101,6 +103,7 @@ def _config(recipe: Recipe, folder: Path, every: int) -> dict[str, Any]:
         "logging_steps": 1,
         "save_steps": every,
         "bf16": True,
+        "use_cpu": not torch.cuda.is_available(),
         "seed": training.seed,
         "report_to": "none",
         "overwrite_cache": True,

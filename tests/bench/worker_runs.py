@@ -114,13 +114,14 @@ def train_with(style: str, recipe: Recipe, data: Path, folder: Path, **more: Any
 
 
 def _run(script: list[str], log: Path) -> str:
-    """The child's stdout; what it said is shown when it fails."""
+    """The child's stdout; what it complained about is shown when it fails."""
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     with log.open("w+", encoding="utf-8") as file:
-        code = subprocess.run(script, stdout=file, stderr=subprocess.STDOUT, env=environment,
-                              check=False).returncode  # fmt: skip
+        child = subprocess.run(
+            script, stdout=subprocess.PIPE, stderr=file, text=True, env=environment, check=False
+        )
         file.seek(0)
-        text = file.read()
-    if code:
-        raise SystemExit(f"{' '.join(script)} failed:\n{text[-3000:]}")
-    return text
+        complaint = file.read()
+    if child.returncode:
+        raise SystemExit(f"{' '.join(script)} failed:\n{complaint[-3000:]}")
+    return child.stdout
