@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.data.encoded import IGNORED, Encoded
@@ -121,8 +121,9 @@ def in_need(objective: ObjectiveName, rows: Sequence[TokenRow]) -> str | None:
 
 
 def as_tree(row: TokenRow) -> dict[str, Any]:
-    """The row as JSON, without what it does not have."""
-    return {key: value for key, value in asdict(row).items() if value is not None}
+    """The row as JSON, without what it does not have. (`asdict` would copy every token.)"""
+    found = {name: getattr(row, name) for name in TokenRow.__slots__}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def row_of(tree: dict[str, Any]) -> TokenRow:
