@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from core.errors import UserError, describe_os_error
 from core.methods import METHODS, Bits, Method, MethodName, refusal
+from core.objectives import OBJECTIVES, Objective, ObjectiveName
 
 Switch = Literal["auto"] | bool
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup"]
 Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
-Objective = Literal["sft", "pretrain", "dpo", "kto", "orpo"]
+Balance = Literal["auto"] | Annotated[float, Field(gt=0)]
 
 
 class _Section(BaseModel):
@@ -91,11 +92,22 @@ class MethodSection(_Section):
 class ObjectiveSection(_Section):
     """What the model is made better at."""
 
-    name: Objective = Field(
+    name: ObjectiveName = Field(
         "sft",
         description="sft: answers; pretrain: text; dpo, orpo: chosen over rejected; kto: good, bad",
     )
-    beta: float = Field(0.1, gt=0, description="dpo, kto, orpo: how close to stay to the base")
+    beta: float = Field(
+        0.1, gt=0, description="dpo, kto: how close to stay to the base; orpo: weight of the odds"
+    )
+    desirable_weight: Balance = Field(
+        "auto", description="kto: weight of good rows; auto: good and bad count the same in sum"
+    )
+    undesirable_weight: Balance = Field("auto", description="kto: weight of bad rows")
+
+    @property
+    def spec(self) -> Objective:
+        """What the objective learns from."""
+        return OBJECTIVES[self.name]
 
 
 class TrainingSection(_Section):
@@ -108,10 +120,24 @@ class TrainingSection(_Section):
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps")
     micro_batch: int = Field(4, ge=1, description="rows in one forward pass")
     gradient_accumulation: int = Field(4, ge=1, description="micro-batches in one step")
+    batch: int | None = Field(
+        None, ge=1, description="rows in one step; micro_batch is then the largest that fits"
+    )
     optimizer: Literal["adamw", "adamw-8bit", "paged-adamw-8bit", "sgd"] = "adamw"
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm; 0: no")
     gradient_checkpointing: Switch = Field("auto", description="less memory, a third more compute")
+    packing: Switch = Field(
+        "auto", description="rows end to end, without padding, where the model keeps them apart"
+    )
+    attention: Literal["auto", "sdpa", "flash", "flex", "eager"] = Field(
+        "auto", description="kernel for attention; auto: flash where it is installed"
+    )
+    kernels: Literal["auto", "none", "liger"] = Field(
+        "auto", description="faster layers, if installed and if they give the same loss"
+    )
+    compile: Switch = Field("auto", description="torch.compile of the layers; auto: long GPU runs")
+    tf32: Switch = Field("auto", description="products of fp32 matrices in TF32, on GPUs")
     eval_steps: int | None = Field(None, ge=1, description="default: ten times a run")
     save_steps: int | None = Field(None, ge=1, description="default: as often as evaluation")
     save_minutes: float | None = Field(
@@ -130,7 +156,7 @@ class TrainingSection(_Section):
     @property
     def effective_batch(self) -> int:
         """Rows that one optimiser step sees."""
-        return self.micro_batch * self.gradient_accumulation
+        return self.batch or self.micro_batch * self.gradient_accumulation
 
 
 class EvaluationSection(_Section):
@@ -211,6 +237,11 @@ class Recipe(_Section):
                     value = {**value, key: {"name": value[key]}}
             value = _with_usual_rate(value)
         return value
+
+    @property
+    def encodes(self) -> Literal["assistant", "last", "all", "text"]:
+        """How rows become tokens: `text` is everything, in as many pieces as it takes."""
+        return "text" if self.objective.name == "pretrain" else self.data.train_on
 
     def to_yaml(self) -> str:
         """The recipe as YAML, keys in the order of this file."""

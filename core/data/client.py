@@ -31,7 +31,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock, Thread
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from core.children import Child, Message
 from core.data.report import Leakage, Report, leakage_from_wire, report_from_wire
@@ -50,6 +50,9 @@ from core.data.rows import (
     trial_from_wire,
 )
 from core.errors import UserError
+
+if TYPE_CHECKING:
+    from core.data.encoding import TrainOn
 
 SERVICE = "core.data.service"
 _Waiting = tuple[Child, queue.SimpleQueue[Message]]
@@ -94,7 +97,7 @@ class DataClient:
         *,
         tokenizer: Path | None = None,
         max_length: int = 1024,
-        train_on: Literal["assistant", "last", "all"] = "assistant",
+        train_on: TrainOn = "assistant",
         mapping: Mapping[str, str] | None = None,
     ) -> Opened:
         """Open files, folders, globs or hub ids; answer with the first rows and start the pass.

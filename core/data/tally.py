@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from core.data.answers import OTHER, cut_off, form_of, unlike
 from core.data.encoding import NO_CALLS, Encoded
-from core.data.examples import Text
+from core.data.examples import Preference, Text
 from core.data.identity import answer_of, fingerprints, roles_of
 from core.data.near import HASHES, Signatures, near_duplicates, similar_to
 from core.data.problems import BIT
@@ -91,7 +91,8 @@ class Tally:
         codes = {finding.code for finding in verdict.findings} if verdict.findings else set()
         reason = verdict.dropped if codes else None
         if encoded is not None:
-            found = self._add_tokens(encoded, codes)
+            pair = isinstance(verdict.example, Preference)
+            found = self._add_tokens(encoded, codes, needs_all=pair)
             reason = found if whole else None
         self.ledger[reason or "usable"] += 1
         dropped = reason not in (None, "truncated")
@@ -101,7 +102,10 @@ class Tally:
             self.details.setdefault(finding.code, finding.detail)
         self._remember(verdict, codes, usable=not dropped)
 
-    def _add_tokens(self, encoded: Sequence[Encoded], codes: set[str]) -> str | None:
+    def _add_tokens(
+        self, encoded: Sequence[Encoded], codes: set[str], *, needs_all: bool
+    ) -> str | None:
+        """Why the row is out, or that it is cut. `needs_all`: of two answers neither may lack."""
         trained = sum(one.trained for one in encoded)
         cut = sum(one.cut for one in encoded)
         self.tokens.append(sum(len(one.input_ids) + one.cut for one in encoded))
@@ -111,7 +115,7 @@ class Tally:
             codes.add("too-long")
         if any(NO_CALLS in note for one in encoded for note in one.notes):
             codes.add("unshown-tool-call")
-        if trained == 0:
+        if trained == 0 or (needs_all and not all(one.trained for one in encoded)):
             codes.add("no-trained-tokens")
             return "no-trained-tokens"
         if not all(one.stop for one in encoded if not one.cut):

@@ -6,9 +6,11 @@ of readers follow it. Every event has `v` (schema version), `t` (unix seconds) a
 ========== ======================================================================================
 state      phase, stage: what the run is doing now
 progress   stage, done, total, unit ("bytes", "rows", "tokens"), text: a long job inside a stage
+choices    choices ({name, value, why}): what the worker chose for this model and machine
 probe      step, rows, tokens (of the longest), seconds, peak_bytes: the step before the first
-log        step, epoch, loss, lr, grad_norm, tokens (so far), tokens_per_s, step_seconds
-eval       step, epoch, loss, perplexity, rows
+log        step, epoch, loss, lr, grad_norm, tokens (so far), tokens_per_s, step_seconds; for
+           preferences also rewards_chosen, rewards_rejected, margin, accuracy, kl
+eval       step, epoch, loss, rows, perplexity; for preferences the same as log instead of that
 sample     step, prompt, text: what the model writes for a fixed held-out prompt
 checkpoint step, path
 choice     step (whose weights are the result), last_step, last_loss, best_step, best_loss, noise

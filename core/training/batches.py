@@ -9,26 +9,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
 from core.data.encoding import IGNORED
+from core.data.training_rows import TokenRow
 
 CHUNK_BATCHES = 32
-
-
-class Row(Protocol):
-    """An encoded training sequence, whoever encoded it."""
-
-    @property
-    def input_ids(self) -> list[int]: ...
-
-    @property
-    def labels(self) -> list[int]: ...
+Tokens = Sequence[int]
 
 
 class BatchOrder(Sampler[int]):  # type: ignore[misc]
@@ -87,28 +77,69 @@ def _longest(batches: list[list[int]], lengths: Sequence[int]) -> Callable[[int]
     return lambda number: max(lengths[row] for row in batches[number])
 
 
-@dataclass(frozen=True, slots=True)
-class Filler:
-    """A row that trains nothing: where several processes need equally many rows."""
+def filler(pad: int, like: TokenRow) -> TokenRow:
+    """A row of the same kind that trains nothing: where several processes need equally many."""
+    blank, nothing = [pad, pad], [IGNORED, IGNORED]
+    paired = like.second_ids is not None
+    return TokenRow(
+        -1,
+        blank,
+        nothing,
+        second_ids=blank if paired else None,
+        second_labels=nothing if paired else None,
+        desirable=None if like.desirable is None else False,
+        reference=None if like.reference is None else [0.0, 0.0],
+    )
 
-    input_ids: list[int]
-    labels: list[int]
+
+def collate(rows: Sequence[TokenRow], pad: int, *, packed: bool = False) -> dict[str, Tensor]:
+    """The rows as one batch. Of rows with two sequences all first ones come before all second.
+
+    `packed`: end to end instead of below each other, without any padding.
+    """
+    sequences = [(row.input_ids, row.labels) for row in rows]
+    sequences += [
+        (row.second_ids, row.second_labels or []) for row in rows if row.second_ids is not None
+    ]
+    batch = _packed(sequences) if packed else _padded(sequences, pad)
+    batch["tokens"] = torch.tensor([sum(row.tokens for row in rows if row.trained)])
+    if rows[0].second_ids is not None:
+        batch["lengths"] = torch.tensor([len(row.input_ids) for row in rows])
+    if rows[0].desirable is not None:
+        batch["desirable"] = torch.tensor([row.desirable is True for row in rows])
+    if rows[0].reference is not None:
+        batch["reference"] = torch.tensor([row.reference for row in rows])
+    return batch
 
 
-def filler(pad: int) -> Filler:
-    return Filler([pad, pad], [IGNORED, IGNORED])
-
-
-def collate(rows: Sequence[dict[str, Sequence[int]]], pad: int) -> dict[str, Tensor]:
-    """Pad on the right, to the longest row of the batch and no further."""
-    longest = max(len(row["input_ids"]) for row in rows)
-    shape = (len(rows), longest)
+def _padded(sequences: Sequence[tuple[Tokens, Tokens]], pad: int) -> dict[str, Tensor]:
+    """Padded on the right, to the longest of the batch and no further."""
+    shape = (len(sequences), max(len(ids) for ids, _ in sequences))
     input_ids = torch.full(shape, pad, dtype=torch.long)
     labels = torch.full(shape, IGNORED, dtype=torch.long)
-    for index, row in enumerate(rows):
-        length = len(row["input_ids"])
-        input_ids[index, :length] = torch.as_tensor(row["input_ids"], dtype=torch.long)
-        labels[index, :length] = torch.as_tensor(row["labels"], dtype=torch.long)
-    trained = [row for row in rows if any(label != IGNORED for label in row["labels"])]
-    tokens = torch.tensor([sum(len(row["input_ids"]) for row in trained)])
-    return {"input_ids": input_ids, "labels": labels, "tokens": tokens}
+    for at, (ids, trained) in enumerate(sequences):
+        input_ids[at, : len(ids)] = torch.as_tensor(ids, dtype=torch.long)
+        labels[at, : len(ids)] = torch.as_tensor(trained, dtype=torch.long)
+    return {"input_ids": input_ids, "labels": labels}
+
+
+def _packed(sequences: Sequence[tuple[Tokens, Tokens]]) -> dict[str, Tensor]:
+    """One long row. Positions start again with every sequence, and no sequence's first token is
+    predicted from the one before it."""
+    ids = [token for each, _ in sequences for token in each]
+    labels = [label for _, each in sequences for label in (IGNORED, *each[1:])]
+    positions = [at for each, _ in sequences for at in range(len(each))]
+    return {
+        "input_ids": torch.tensor([ids]),
+        "labels": torch.tensor([labels]),
+        "position_ids": torch.tensor([positions]),
+    }
+
+
+def by_length(rows: Sequence[TokenRow], positions: int) -> Iterator[list[TokenRow]]:
+    """Batches of similar length, the longest first, none above a budget of positions."""
+    waiting = sorted(rows, key=lambda row: -row.longest)
+    while waiting:
+        size = max(1, positions // waiting[0].longest)
+        yield waiting[:size]
+        waiting = waiting[size:]

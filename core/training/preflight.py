@@ -171,7 +171,7 @@ def expected_memory(
         method.name,
         method.rank,
         method.target_modules,
-        training.micro_batch,
+        training.micro_batch * recipe.objective.spec.sequences,
         prepared.ledger.longest,
         gradient_checkpointing,
         training.optimizer,

@@ -80,6 +80,24 @@ def answers(mine: Any) -> list[Any]:
     return everybody
 
 
+def gathered(values: Any) -> Any:
+    """A one-dimensional tensor of what everybody has in theirs, in the order of the processes."""
+    if place().alone:
+        return values
+    everybody = [value for part in answers(values.tolist()) for value in part]
+    return values.new_tensor(everybody)
+
+
+def mean_of_all(values: dict[str, float]) -> dict[str, float]:
+    """The means of what everybody has measured on an equal share."""
+    everybody = answers(values)
+    return {
+        name: sum(each[name] for each in everybody) / len(everybody)
+        for name in values
+        if all(name in each for each in everybody)
+    }
+
+
 def wait_for_all() -> None:
     """Nobody goes on before everybody is here."""
     agreed(True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,21 @@ from core.training.checkpoints import (
     is_whole,
     newest_checkpoint,
 )
-from core.training.loading import load_base
+from core.training.choices import Choice
+from core.training.kernels import with_kernels
+from core.training.loading import load_base, weights_dtype
 from core.training.measured import measured
+from core.training.objective import objective_loss, trial_loss
 from core.training.peaks import memory_peaks
-from core.training.preflight import levers, wants_checkpointing
+from core.training.preflight import levers
 from core.training.ranks import agreed, answers, wait_for_all
 from core.training.recovery import at_one_row, halved, is_out_of_memory, record
+from core.training.reference import needs_reference, with_reference
 from core.training.reporter import Reporter
 from core.training.result import copy_result, save_result
 from core.training.samples import write_answer
 from core.training.settings import schedule, trainer_config
+from core.training.settle import Settled, settle, tell, this_machine, with_sizes_of
 from core.training.sharding import (
     Sharding,
     loading_for,
@@ -72,15 +78,19 @@ def train(
     watch.identity["hardware.sharding"] = parts_identity(parts, place().world)
     _check_unchanged(run, watch.identity)
     _check_method(recipe, base, reporter)
-    with loading_for(parts):
-        loaded = load_base(base, recipe, sharded=parts != "ddp")
-    model = with_adapter(loaded, recipe.method, watch.plan.total)
+    model, kernels = _load(recipe, base, prepared, parts, watch.plan.total)
+    prepared = _with_reference(run, recipe, prepared, model, parts, _pad_id(tokenizer), reporter)
+    settled = settle(recipe, base, prepared, model, watch.plan.total, kernels, parts)
+    tell(run, settled, reporter)
+    recipe = _with_sizes(recipe, settled.recipe)
     checkpoint = _start(run, reporter, watch)
     if recipe.method.name == "pissa":
         pissa.begin(model, run.checkpoints)
     watch.stop.install()
     while True:
-        trainer = _make_trainer(run, recipe, base, tokenizer, prepared, model, watch)
+        trainer = _make_trainer(
+            run, recipe, settled, parts, tokenizer, base, prepared, model, watch
+        )
         if watch.has_stopped_early():
             break
         trainer.args.eval_on_start = checkpoint is None
@@ -89,6 +99,7 @@ def train(
             break
         recipe, checkpoint = smaller, _newest(run, watch)
         record(run, recipe)
+        settled = with_sizes_of(run, settled, recipe)
         watch.tell_recovery(recipe.training, trainer.state.global_step)
         del trainer
         _free_memory()
@@ -118,6 +129,56 @@ def _check_method(recipe: Recipe, base: Path, reporter: Reporter) -> None:
             "evaluation and chat use on its base.",
             "For a plain model choose another method, such as lora.",
         )
+
+
+def _load(
+    recipe: Recipe, base: Path, prepared: Prepared, parts: Sharding, steps: int
+) -> tuple[Any, Choice]:
+    """The model with its adapter and, where they help, faster layers."""
+
+    def load() -> Any:
+        with loading_for(parts):
+            loaded = load_base(base, recipe, sharded=parts != "ddp")
+        return with_adapter(loaded, recipe.method, steps)
+
+    if parts != "ddp":
+        return load(), Choice("kernels", "none", "not where processes hold parts of the model")
+    machine = this_machine(weights_dtype(recipe.model.precision))
+    rows = sorted(prepared.train, key=lambda row: row.longest)[:4]
+    return with_kernels(recipe, machine, load, partial(trial_loss, rows=rows))
+
+
+def _with_sizes(asked: Recipe, settled: Recipe) -> Recipe:
+    """What is written into the run's recipe: its micro-batch is settled, the rest stays open."""
+    changed = asked.model_copy(deep=True)
+    changed.training.micro_batch = settled.training.micro_batch
+    changed.training.gradient_accumulation = settled.training.gradient_accumulation
+    changed.training.batch = None
+    return changed
+
+
+def _with_reference(
+    run: RunDirectory,
+    recipe: Recipe,
+    prepared: Prepared,
+    model: Any,
+    parts: Sharding,
+    pad: int,
+    reporter: Reporter,
+) -> Prepared:
+    if not needs_reference(recipe):
+        return prepared
+    if parts != "ddp":
+        raise UserError(
+            f"{recipe.objective.spec.title} compares with the model as it was, and no process "
+            "holds all of it.",
+            "Train with lora or qlora, or set hardware.sharding to ddp.",
+        )
+
+    def told(done: int, rows: int) -> None:
+        reporter.progress("what the base says to each answer", done, rows, "rows")
+
+    return with_reference(run, prepared, model, pad, told)
 
 
 def _tell_what_it_took(
@@ -219,15 +280,17 @@ def _common_checkpoint(run: RunDirectory) -> Path | None:
 def _make_trainer(
     run: RunDirectory,
     recipe: Recipe,
-    base: Path,
+    settled: Settled,
+    parts: Sharding,
     tokenizer: Tokenizer,
+    base: Path,
     prepared: Prepared,
     model: Any,
     watch: Watch,
 ) -> Tuner:
     pad = _pad_id(tokenizer)
     plan = watch.plan
-    choices = _hardware_choices(recipe, base, prepared, model)
+    choices = _hardware_choices(recipe, settled, parts, model)
     prepare_trackers(run, recipe.training.trackers)
     rows = plan.evaluation_rows(len(prepared.eval), recipe.training.effective_batch)
     held_out = random.Random(recipe.training.seed).sample(prepared.eval, rows)
@@ -237,8 +300,10 @@ def _make_trainer(
         keep_checkpoints=recipe.training.keep_checkpoints,
         train=prepared.train,
         held_out=held_out,
+        objective=objective_loss(recipe.objective, prepared.train),
         pad=pad,
         method=recipe.method,
+        packed=settled.packed,
         watch=watch,
         model=model,
         args=trainer_config(
@@ -248,13 +313,11 @@ def _make_trainer(
     )
 
 
-def _hardware_choices(recipe: Recipe, base: Path, prepared: Prepared, model: Any) -> dict[str, Any]:
+def _hardware_choices(
+    recipe: Recipe, settled: Settled, parts: Sharding, model: Any
+) -> dict[str, Any]:
     """What follows from the device: fp16 needs a loss scaler, and memory is traded for time."""
     on_gpu = torch.cuda.is_available()
-    # The weights are loaded already: what they take is part of the prediction.
-    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() if on_gpu else None
-    checkpointing = wants_checkpointing(recipe, base, prepared, free)
-    parts = _sharding(recipe, base, prepared)
     return {
         "bf16": False,  # the weights are in bf16 already; autocast would only add copies
         "fp16": on_gpu and model.dtype is torch.float16,
@@ -262,7 +325,7 @@ def _hardware_choices(recipe: Recipe, base: Path, prepared: Prepared, model: Any
         "project": PROJECT,
         "save_on_each_node": recipe.hardware.nodes > 1 and parts == "ddp",
         "dataloader_pin_memory": on_gpu,
-        **sharding_options(parts, checkpointing=checkpointing),
+        **sharding_options(parts, checkpointing=settled.checkpointing),
     }
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from safetensors import SafetensorError
 from torch import Tensor
@@ -15,19 +18,21 @@ from transformers import PrinterCallback
 from trl import SFTTrainer
 
 from core.data.encoding import IGNORED
+from core.data.training_rows import TokenRow, as_tree, row_of
 from core.recipe import MethodSection
 from core.runs.causes import known_cause
 from core.runs.directory import RunDirectory
 from core.runs.state import Exit
 from core.training.adalora import RankMover, penalty
 from core.training.adapters import in_base_precision
-from core.training.batches import BatchOrder, Row, collate, filler
+from core.training.batches import BatchOrder, by_length, collate, filler
 from core.training.checkpoints import clear_leftovers, prune, publish, saving_folder
 from core.training.copying import copy_to_all
-from core.training.loss import labelled_loss_rows, labelled_loss_sum, labelled_tokens
+from core.training.loss import labelled_tokens
 from core.training.modes import measuring
+from core.training.objective import Batch, Measures, ObjectiveLoss, TokenLoss
 from core.training.probe import probe, should_probe
-from core.training.ranks import agreed, mine, summed, together, wait_for_all
+from core.training.ranks import agreed, mean_of_all, mine, summed, together, wait_for_all
 from core.training.together import place
 from core.training.trackers import as_guests
 from core.training.trained import has_own_state, load_trained, save_trained
@@ -51,10 +56,12 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         *,
         run: RunDirectory,
         keep_checkpoints: int,
-        train: Sequence[Row],
-        held_out: Sequence[Row],
+        train: Sequence[TokenRow],
+        held_out: Sequence[TokenRow],
+        objective: ObjectiveLoss,
         pad: int,
         method: MethodSection,
+        packed: bool,
         watch: Watch,
         **options: Any,
     ) -> None:
@@ -63,18 +70,20 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         self._keep = keep_checkpoints
         self._held_out = held_out
         self._watch = watch
+        self._objective = objective
         self._pad = pad
+        self._packed = packed
         self._saving = False
-        self._lengths = [len(row.input_ids) for row in train]
+        self._lengths = [row.longest for row in train]
         self.step_tokens = 0
         # Never a larger batch than in training: measuring must not need more memory.
         largest = options["args"].per_device_train_batch_size * max(self._lengths)
         self._evaluation_positions = min(EVALUATION_POSITIONS, largest)
-        rows = train if place().alone else [*train, filler(pad)]
+        rows = train if place().alone else [*train, filler(pad, train[0])]
         with in_base_precision(options["model"], method):
             super().__init__(
                 train_dataset=as_dataset(rows),
-                data_collator=partial(collate, pad=pad),
+                data_collator=partial(collate_columns, pad=pad, packed=packed),
                 callbacks=[watch],
                 **options,
             )
@@ -83,6 +92,7 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
         as_guests(self, watch.tell_tracker_failed)
         watch.step_tokens = lambda: self.step_tokens
+        watch.step_measures = objective.measures.take
         watch.probe = lambda: probe(self, self.model_wrapped) if should_probe() else {}
         self.processing_class = None  # else every checkpoint gets a copy of the tokenizer
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the tokens of the step
@@ -108,39 +118,53 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         return self.optimizer
 
     def get_batch_samples(
-        self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: Any
-    ) -> tuple[list[dict[str, Tensor]], Any]:
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: Any
+    ) -> tuple[list[Batch], Any]:
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.step_tokens = summed(sum(int(batch.pop("tokens")) for batch in samples))
+        self._objective.begin(self.model, samples)
         return samples, items
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> Tensor:
+        """What the losses of the step are divided by: its trained tokens, or its rows."""
+        items = torch.tensor(sum(map(self._objective.items, batch_samples)), device=device)
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            items = self.accelerator.gather(items).sum()
+        return items
 
     def compute_loss(
         self,
         model: Any,
-        inputs: dict[str, Tensor],
+        inputs: Batch,
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        labels = inputs["labels"]
-        tokens = labelled_tokens(labels)
-        items = max(int(tokens if num_items_in_batch is None else num_items_in_batch), 1)
-        if return_outputs or self._wants_fused_head(labels):
-            inputs = {**inputs, "attention_mask": _mask(inputs["input_ids"], self._pad, labels)}
-            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        items = self._objective.items(inputs)
+        of_step = max(int(items if num_items_in_batch is None else num_items_in_batch), 1)
+        if return_outputs or self._wants_fused_head(inputs):
+            whole = self._for_fused_head(inputs)
+            loss = super().compute_loss(model, whole, return_outputs, num_items_in_batch)
         else:
-            total = labelled_loss_sum(model, inputs["input_ids"], labels)
             # The items are those of all processes, whose gradients are averaged.
-            loss = total * place().world / items
+            loss = self._objective.loss_sum(model, inputs) * place().world / of_step
         if self._method.name == "adalora" and not return_outputs:
-            loss = loss + penalty(self.model) * tokens * place().world / items
+            loss = loss + penalty(self.model) * items * place().world / of_step
         return loss
 
-    def _wants_fused_head(self, labels: Tensor) -> bool:
+    def _wants_fused_head(self, inputs: Batch) -> bool:
+        labels = inputs["labels"]
         # Soft prompts stand before the row, where that head does not expect them.
-        if labels.device.type != "cuda" or self._method.spec.kind == "soft-prompt":
+        soft = self._method.spec.kind == "soft-prompt"
+        if labels.device.type != "cuda" or soft or not isinstance(self._objective, TokenLoss):
             return False
         vocabulary: int = self.model.config.get_text_config().vocab_size
         return labelled_tokens(labels) * vocabulary > FUSED_FROM_LOGITS
+
+    def _for_fused_head(self, inputs: Batch) -> Batch:
+        """Packed rows must come without a mask: their positions tell them apart."""
+        if "position_ids" in inputs:
+            return inputs
+        return {**inputs, "attention_mask": _mask(inputs["input_ids"], self._pad, inputs["labels"])}
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)
@@ -156,49 +180,68 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         return metrics
 
     def held_out_metrics(self) -> dict[str, Any]:
-        """The mean loss over all held-out tokens, and the summed loss and the tokens of each row.
+        """The mean loss over all held-out tokens (or rows), and the parts of each row in it.
 
         Empty when a stop came in between.
         """
-        batches = list(_by_length(self._held_out, self._evaluation_positions))
+        batches = self._held_out_batches()
         measured: list[tuple[list[float], list[int]]] = []
-        with measuring(self.model):
-            for batch in mine(batches):
+        with self._measures_apart() as measures, measuring(self.model):
+            own = mine(batches)
+            self._objective.begin(self.model, own)
+            for batch in own:
                 if agreed(self._watch.stop())[0]:
                     return {}
-                measured.append(self._measure(batch))
+                found = self._objective.rows(self.model, self._prepare_inputs(batch))
+                measured.append((found.sums.tolist(), found.weights.tolist()))
                 self._watch.measures()
+            told = mean_of_all(measures.take())
         everybody = together(measured, len(batches))
         sums = [value for part, _ in everybody for value in part]
-        tokens = [count for _, part in everybody for count in part]
-        if not sum(tokens):
+        weights = [count for _, part in everybody for count in part]
+        if not sum(weights):
             return {}
-        loss = sum(sums) / sum(tokens)
-        return {"eval_loss": loss, "eval_rows": len(sums), "row_sums": sums, "row_tokens": tokens}
+        loss = sum(sums) / sum(weights)
+        if isinstance(self._objective, TokenLoss):
+            told["perplexity"] = math.exp(min(loss, 700.0))
+        return {
+            "eval_loss": loss,
+            "eval_rows": len(sums),
+            "row_sums": sums,
+            "row_tokens": weights,
+            "measures": told,
+        }
 
-    def _measure(self, rows: list[Row]) -> tuple[list[float], list[int]]:
-        """The summed loss and the trained tokens of each row."""
-        inputs = collate([_columns(row) for row in rows], self._pad)
-        labels = inputs["labels"].to(self.args.device)
-        ids = inputs["input_ids"].to(self.args.device)
-        sums: list[float] = labelled_loss_rows(self.model, ids, labels).tolist()
-        return sums, (labels[:, 1:] != IGNORED).sum(1).tolist()
+    @contextmanager
+    def _measures_apart(self) -> Iterator[Measures]:
+        """What is measured on held-out rows is not mixed with what the training step told."""
+        own, self._objective.measures = self._objective.measures, Measures()
+        try:
+            yield self._objective.measures
+        finally:
+            self._objective.measures = own
 
-    def longest_batch(self) -> dict[str, Tensor]:
+    def _held_out_batches(self, count: int | None = None) -> list[Batch]:
+        rows = islice(by_length(self._held_out, self._evaluation_positions), count)
+        return [_without_count(collate(batch, self._pad)) for batch in rows]
+
+    def longest_batch(self) -> Batch:
         """A micro-batch of the longest rows: none that the training will see needs more memory."""
         size = self.args.per_device_train_batch_size
         order = sorted(range(len(self._lengths)), key=lambda row: -self._lengths[row])
         batch = self.data_collator([self.train_dataset[row] for row in order[:size]])
-        batch.pop("tokens")
-        return dict(batch)
+        return _without_count(batch)
+
+    def begin_step(self, batch: Batch) -> None:
+        """As before a step that consists of this micro-batch alone."""
+        self._objective.begin(self.model, [batch])
 
     def measure_longest(self) -> None:
         """The first batch of the held-out rows, which is the one of the longest."""
-        for batch in _by_length(self._held_out, self._evaluation_positions):
-            inputs = collate([_columns(row) for row in batch], self._pad)
-            on_device = {key: inputs[key].to(self.args.device) for key in ("input_ids", "labels")}
-            labelled_loss_rows(self.model, **on_device)
-            return
+        batches = self._held_out_batches(1)
+        self._objective.begin(self.model, batches)
+        for batch in batches:
+            self._objective.rows(self.model, self._prepare_inputs(batch))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if has_own_state(self._method):
@@ -290,27 +333,20 @@ def _full_disk(error: Exception) -> Exit:
     return cause
 
 
-def as_dataset(rows: Sequence[Row]) -> Dataset:
+def as_dataset(rows: Sequence[TokenRow]) -> Dataset:
     """The rows as the type that TRL insists on."""
-    return Dataset.from_dict(
-        {
-            "input_ids": [row.input_ids for row in rows],
-            "labels": [row.labels for row in rows],
-        }
-    )
+    trees = [as_tree(row) for row in rows]
+    return Dataset.from_dict({key: [tree[key] for tree in trees] for key in trees[0]})
 
 
-def _columns(row: Row) -> dict[str, Sequence[int]]:
-    return {"input_ids": row.input_ids, "labels": row.labels}
+def collate_columns(rows: Sequence[dict[str, Any]], pad: int, packed: bool) -> Batch:
+    """`collate` for rows as they come out of a data set."""
+    return collate([row_of(row) for row in rows], pad, packed=packed)
 
 
-def _by_length(rows: Sequence[Row], positions: int) -> Iterator[list[Row]]:
-    """Batches of similar length, the longest first, none above a budget of positions."""
-    waiting = sorted(rows, key=lambda row: -len(row.input_ids))
-    while waiting:
-        size = max(1, positions // len(waiting[0].input_ids))
-        yield waiting[:size]
-        waiting = waiting[size:]
+def _without_count(batch: Batch) -> Batch:
+    batch.pop("tokens")
+    return batch
 
 
 def _mask(input_ids: Tensor, pad: int, labels: Tensor) -> Tensor:

@@ -67,6 +67,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.failure: Exit | None = None
         self.stopped = False
         self.step_tokens: Callable[[], int] = lambda: 0
+        self.step_measures: Callable[[], dict[str, float]] = dict
         self.probe: Callable[[], dict[str, float | int]] = dict
         self.write_sample: Callable[[int], None] = lambda step: None
 
@@ -127,6 +128,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             tokens=int(state.num_input_tokens_seen),
             tokens_per_s=round(tokens / max(self._step_seconds, 1e-9), 1),
             step_seconds=round(self._step_seconds, 4),
+            **self.step_measures(),
         )
         self._reporter.update(step=state.global_step, loss=loss)
         self._warn(self._alarms.step(state.global_step, loss, logs.get("grad_norm")))
@@ -148,8 +150,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             step=state.global_step,
             epoch=round(float(state.epoch or 0), 4),
             loss=loss,
-            perplexity=math.exp(min(loss, 700.0)),
             rows=int(metrics["eval_rows"]),
+            **metrics.get("measures", {}),
         )
         self._reporter.update(eval_loss=loss)
         sums, tokens = metrics.get("row_sums", ()), metrics.get("row_tokens", ())

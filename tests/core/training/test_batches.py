@@ -7,6 +7,7 @@ import random
 import pytest
 
 from core.data.encoding import IGNORED
+from core.data.training_rows import TokenRow
 from core.training.batches import BatchOrder, collate, epoch_order, filler
 
 GENERATOR = random.Random(3)
@@ -70,8 +71,8 @@ def test_few_rows(count: int) -> None:
 
 def test_padded_to_the_longest_row_on_the_right() -> None:
     rows = [
-        {"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]},
-        {"input_ids": [8], "labels": [8]},
+        TokenRow(1, [5, 6, 7], [IGNORED, 6, 7]),
+        TokenRow(2, [8], [8]),
     ]
     batch = collate(rows, pad=2)
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 2, 2]]
