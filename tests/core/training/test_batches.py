@@ -56,11 +56,9 @@ def test_several_processes_take_whole_turns() -> None:
     assert len(order) == len(list(order)) == 16
     assert list(order)[:13] == epoch_order(LENGTHS[:13], 8, 42, 0)
     assert list(order)[13:] == [13, 13, 13]
-    plain = collate([{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}], 0)
-    empty = filler(0)
-    row = {"input_ids": empty.input_ids, "labels": empty.labels}
-    filled = collate([{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}, row], 0)
-    assert int(filled["tokens"]) == int(plain["tokens"]) == 3
+    row = TokenRow(1, [5, 6, 7], [IGNORED, 6, 7])
+    filled = collate([row, filler(0, row)], 0)
+    assert int(filled["tokens"]) == int(collate([row], 0)["tokens"]) == 3
     assert bool((filled["labels"][1] == -100).all())
 
 

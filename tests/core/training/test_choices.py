@@ -255,7 +255,7 @@ def test_packing_changes_the_curve_by_no_more_than_rounding(
 ) -> None:
     curves = []
     for packing in (True, False):
-        run = new_run(training={"max_steps": 4, "packing": packing})
+        run = new_run(training={"max_steps": 4, "packing": packing, "learning_rate": 1e-3})
         assert train_here(run) == 0
         logs = [each for each in EventReader(run.events).read() if each["kind"] == "log"]
         curves.append([(each["loss"], each["tokens"]) for each in logs])
