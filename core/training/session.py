@@ -132,6 +132,8 @@ def _tell_what_it_took(
 ) -> None:
     """For the report of a trial, and for the next plan on this machine."""
     reporter.tell("memory", **memory_peaks())
+    if not recipe.objective.spec.is_of_tokens:
+        return  # its pace says nothing about supervised training, which plans are made for
     checkpointing = bool(trainer.model.is_gradient_checkpointing)
     if facts := measured(recipe, base, prepared, gradient_checkpointing=checkpointing):
         reporter.tell("measured", **facts)
