@@ -7,8 +7,7 @@ over a whole step: how a step is divided into micro-batches changes nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -24,6 +23,8 @@ from core.training.modes import measuring
 from core.training.preference import dpo, kto, kto_shift, kto_weights, orpo
 
 Batch = dict[str, Tensor]
+Logs = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""From a model, ids and labels to the log-probability of every row's trained tokens together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +96,11 @@ class TokenLoss:
 
 class PreferenceLoss:
     """DPO and ORPO on pairs, KTO on single answers. Batches hold two sequences a row: all first
-    ones, then all second ones."""
+    ones, then all second ones. `logs` is how log-probabilities are computed."""
 
     def __init__(self, section: ObjectiveSection, weights: tuple[float, float]) -> None:
         self.measures = Measures()
+        self.logs: Logs = answer_logs
         self._name = section.name
         self._beta = section.beta
         self._weights = weights
@@ -117,9 +119,9 @@ class PreferenceLoss:
             ids, labels = (batch[key][half:].to(device) for key in ("input_ids", "labels"))
             known = batch.get("reference")
             with measuring(model):
-                policy.append(answer_logs(model, ids, labels))
+                policy.append(self.logs(model, ids, labels))
             reference.append(
-                reference_logs(model, ids, labels) if known is None else known[:, 1].to(device)
+                self._reference(model, ids, labels) if known is None else known[:, 1].to(device)
             )
         shift = kto_shift(torch.cat(policy), torch.cat(reference))
         self.measures.note("kl", shift)
@@ -137,12 +139,12 @@ class PreferenceLoss:
         ids, labels = batch["input_ids"], batch["labels"]
         if self._name == "orpo":
             tokens = (labels[:, 1:] != IGNORED).sum(1).clamp(min=1)
-            losses, rewards = orpo(_paired(answer_logs(model, ids, labels) / tokens), self._beta)
+            losses, rewards = orpo(_paired(self.logs(model, ids, labels) / tokens), self._beta)
         else:
             reference = batch.get("reference")
             if reference is None:
-                reference = _paired(reference_logs(model, ids, labels))
-            losses, rewards = dpo(_paired(answer_logs(model, ids, labels)), reference, self._beta)
+                reference = _paired(self._reference(model, ids, labels))
+            losses, rewards = dpo(_paired(self.logs(model, ids, labels)), reference, self._beta)
         self._note(rewards[:, 0], rewards[:, 1])
         self.measures.note("accuracy", rewards[:, 0] > rewards[:, 1])
         return losses
@@ -151,12 +153,17 @@ class PreferenceLoss:
         half = len(batch["input_ids"]) // 2
         ids, labels = _trimmed(batch["input_ids"][:half], batch["labels"][:half], batch["lengths"])
         known, good = batch.get("reference"), batch["desirable"]
-        reference = reference_logs(model, ids, labels) if known is None else known[:, 0]
-        policy = answer_logs(model, ids, labels)
+        reference = self._reference(model, ids, labels) if known is None else known[:, 0]
+        policy = self.logs(model, ids, labels)
         losses, rewards = kto(policy, reference, batch["shift"], good, self._beta)
         self._note(rewards[good], rewards[~good])
         self.measures.note("accuracy", (rewards > self._beta * batch["shift"]) == good)
         return losses * torch.where(good, *self._weights)
+
+    def _reference(self, model: Any, ids: Tensor, labels: Tensor) -> Tensor:
+        """The same under the model as it was: the adapter is left out for the moment."""
+        with measuring(model), model.disable_adapter():
+            return self.logs(model, ids, labels)
 
     def _note(self, chosen: Tensor, rejected: Tensor) -> None:
         self.measures.note("rewards_chosen", chosen)
@@ -194,19 +201,6 @@ def trial_loss(model: nn.Module, rows: Sequence[TokenRow]) -> float:
 def answer_logs(model: nn.Module, ids: Tensor, labels: Tensor) -> Tensor:
     """The log-probability of every row's trained tokens together."""
     return -labelled_loss_rows(model, ids, labels)
-
-
-def reference_logs(model: nn.Module, ids: Tensor, labels: Tensor) -> Tensor:
-    """The same under the model as it was: the adapter is left out for the moment."""
-    with measuring(model), without_adapter(model):
-        return answer_logs(model, ids, labels)
-
-
-@contextmanager
-def without_adapter(model: Any) -> Iterator[None]:
-    """The base alone. What was trainable before is so afterwards."""
-    with model.disable_adapter():
-        yield
 
 
 def _paired(values: Tensor) -> Tensor:

@@ -25,7 +25,14 @@ from core.training.batches import BatchOrder, by_length, collate
 from core.training.checkpoints import clear_leftovers, prune, publish, saving_folder
 from core.training.loss import labelled_tokens
 from core.training.modes import measuring
-from core.training.objective import Batch, Measures, ObjectiveLoss, TokenLoss
+from core.training.objective import (
+    Batch,
+    Measures,
+    ObjectiveLoss,
+    PreferenceLoss,
+    TokenLoss,
+    answer_logs,
+)
 from core.training.probe import probe, should_probe
 from core.training.watch import Watch
 
@@ -72,6 +79,8 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
         watch.step_tokens = lambda: self.step_tokens
         watch.step_measures = objective.measures.take
+        if isinstance(objective, PreferenceLoss):
+            objective.logs = self._answer_logs
         watch.probe = lambda: probe(self, self.model_wrapped) if should_probe() else {}
         self.processing_class = None  # else every checkpoint gets a copy of the tokenizer
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the tokens of the step
@@ -102,7 +111,8 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        if return_outputs or self._wants_fused_head(inputs):
+        of_tokens = isinstance(self._objective, TokenLoss)
+        if return_outputs or (of_tokens and self._wants_fused_head(inputs["labels"])):
             return super().compute_loss(
                 model, self._for_fused_head(inputs), return_outputs, num_items_in_batch
             )
@@ -110,12 +120,19 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         items = self._objective.items(inputs) if num_items_in_batch is None else num_items_in_batch
         return summed / max(int(items), 1)
 
-    def _wants_fused_head(self, inputs: Batch) -> bool:
-        labels = inputs["labels"]
-        if labels.device.type != "cuda" or not isinstance(self._objective, TokenLoss):
+    def _wants_fused_head(self, labels: Tensor) -> bool:
+        if labels.device.type != "cuda":
             return False
         vocabulary: int = self.model.config.get_text_config().vocab_size
         return labelled_tokens(labels) * vocabulary > FUSED_FROM_LOGITS
+
+    def _answer_logs(self, model: Any, ids: Tensor, labels: Tensor) -> Tensor:
+        """The log-probability of every row's answer, by whichever head holds less."""
+        if not self._wants_fused_head(labels):
+            return answer_logs(model, ids, labels)
+        found = model(input_ids=ids, labels=labels, use_cache=False, fused_lm_head=True)
+        logs: Tensor = found.log_probs[:, 1 - labels.shape[1] :].sum(1)
+        return logs
 
     def _for_fused_head(self, inputs: Batch) -> Batch:
         """Packed rows must come without a mask: their positions tell them apart."""

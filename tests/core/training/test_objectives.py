@@ -26,6 +26,7 @@ from core.training.loading import load_base
 from core.training.modes import measuring
 from core.training.objective import answer_logs, objective_loss
 from core.training.reference import needs_reference
+from core.training.trainer import Tuner
 from tests.core.training.words import WORDS, make_judged, make_pairs, make_texts
 
 NewRun = Callable[..., RunDirectory]
@@ -199,6 +200,23 @@ def test_how_a_step_is_divided_changes_nothing(
     for size in (8, 2):
         sizes = {"micro_batch": size, "gradient_accumulation": 8 // size, "max_steps": 4}
         run = train(new_run, train_here, data, objective, training=sizes)
+        curves.append([event["loss"] for event in events(run, "log")])
+    assert curves[0] == pytest.approx(curves[1], abs=0.01)
+
+
+@pytest.mark.parametrize("objective", ["dpo", "kto", "orpo"])
+def test_the_fused_head_of_trl_gives_the_same_curve(
+    new_run: NewRun,
+    train_here: TrainHere,
+    data: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    objective: str,
+) -> None:
+    """On a GPU that head computes what would be too large at once; here it is made to."""
+    curves = []
+    for wanted in (False, True):
+        monkeypatch.setattr(Tuner, "_wants_fused_head", lambda self, labels, to=wanted: to)
+        run = train(new_run, train_here, data, objective, training={"max_steps": 2})
         curves.append([event["loss"] for event in events(run, "log")])
     assert curves[0] == pytest.approx(curves[1], abs=0.01)
 
