@@ -110,7 +110,7 @@ class PreferenceLoss:
 
     def begin(self, model: nn.Module, batches: Sequence[Batch]) -> None:
         """KTO: how far the model has moved, over all of the step at once."""
-        if self._name != "kto":
+        if self._name != "kto" or not batches:
             return
         device = next(model.parameters()).device
         policy, reference = [], []
