@@ -13,7 +13,18 @@ def sentence(event: Event) -> str | None:
 
 
 def _eval_line(event: Event) -> str:
-    return f"held-out loss {number_text(event.get('loss'), 4)} at step {event.get('step')}"
+    line = f"held-out loss {number_text(event.get('loss'), 4)} at step {event.get('step')}"
+    if not known(event.get("margin")):
+        return line
+    right = f", right on {event['accuracy']:.0%}" if known(event.get("accuracy")) else ""
+    return f"{line}; chosen above rejected by {number_text(event.get('margin'), 3)}{right}"
+
+
+def _choices_line(event: Event) -> str:
+    """What the worker chose, without the reasons (these are in the log)."""
+    found = event.get("choices") or []
+    parts = [f"{each.get('name', '')} {each.get('value', '')}".replace("_", " ") for each in found]
+    return f"chosen for this machine: {', '.join(parts)}"
 
 
 def _notice_line(event: Event) -> str:
@@ -47,6 +58,7 @@ def _checkpoint_line(event: Event) -> str:
 
 
 _SENTENCES = {
+    "choices": _choices_line,
     "eval": _eval_line,
     "warning": _notice_line,
     "error": _notice_line,

@@ -7,8 +7,7 @@ over a whole step: how a step is divided into micro-batches changes nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -25,6 +24,8 @@ from core.training.preference import dpo, kto, kto_shift, kto_weights, orpo
 from core.training.ranks import gathered
 
 Batch = dict[str, Tensor]
+Logs = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""From a model, ids and labels to the log-probability of every row's trained tokens together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +97,11 @@ class TokenLoss:
 
 class PreferenceLoss:
     """DPO and ORPO on pairs, KTO on single answers. Batches hold two sequences a row: all first
-    ones, then all second ones."""
+    ones, then all second ones. `logs` is how log-probabilities are computed."""
 
     def __init__(self, section: ObjectiveSection, weights: tuple[float, float]) -> None:
         self.measures = Measures()
+        self.logs: Logs = answer_logs
         self._name = section.name
         self._beta = section.beta
         self._weights = weights
@@ -109,7 +111,7 @@ class PreferenceLoss:
 
     def begin(self, model: nn.Module, batches: Sequence[Batch]) -> None:
         """KTO: how far the model has moved, over all of the step at once."""
-        if self._name != "kto":
+        if self._name != "kto" or not batches:
             return
         device = next(model.parameters()).device
         policy, reference, counted = [], [], []
@@ -119,9 +121,9 @@ class PreferenceLoss:
             known = batch.get("reference")
             counted.append(_trains(batch["labels"], 1).to(device))
             with measuring(model):
-                policy.append(answer_logs(model, ids, labels))
+                policy.append(self.logs(model, ids, labels))
             reference.append(
-                reference_logs(model, ids, labels) if known is None else known[:, 1].to(device)
+                self._reference(model, ids, labels) if known is None else known[:, 1].to(device)
             )
         real = torch.cat(counted)
         shift = kto_shift(gathered(torch.cat(policy)[real]), gathered(torch.cat(reference)[real]))
@@ -141,12 +143,12 @@ class PreferenceLoss:
         ids, labels = batch["input_ids"], batch["labels"]
         if self._name == "orpo":
             tokens = (labels[:, 1:] != IGNORED).sum(1).clamp(min=1)
-            losses, rewards = orpo(_paired(answer_logs(model, ids, labels) / tokens), self._beta)
+            losses, rewards = orpo(_paired(self.logs(model, ids, labels) / tokens), self._beta)
         else:
             reference = batch.get("reference")
             if reference is None:
-                reference = _paired(reference_logs(model, ids, labels))
-            losses, rewards = dpo(_paired(answer_logs(model, ids, labels)), reference, self._beta)
+                reference = _paired(self._reference(model, ids, labels))
+            losses, rewards = dpo(_paired(self.logs(model, ids, labels)), reference, self._beta)
         seen = rewards[_trains(labels, 0)]
         self._note(seen[:, 0], seen[:, 1])
         self.measures.note("accuracy", seen[:, 0] > seen[:, 1])
@@ -156,14 +158,20 @@ class PreferenceLoss:
         half = len(batch["input_ids"]) // 2
         ids, labels = _trimmed(batch["input_ids"][:half], batch["labels"][:half], batch["lengths"])
         known, good = batch.get("reference"), batch["desirable"]
-        reference = reference_logs(model, ids, labels) if known is None else known[:, 0]
-        policy = answer_logs(model, ids, labels)
+        reference = self._reference(model, ids, labels) if known is None else known[:, 0]
+        policy = self.logs(model, ids, labels)
         losses, rewards = kto(policy, reference, batch["shift"], good, self._beta)
         real = _trains(batch["labels"], 0)
         self._note(rewards[good & real], rewards[~good & real])
         right = (rewards > self._beta * batch["shift"]) == good
         self.measures.note("accuracy", right[real])
         return losses * torch.where(good, *self._weights)
+
+    def _reference(self, model: Any, ids: Tensor, labels: Tensor) -> Tensor:
+        """The same under the model as it was: the adapter is left out for the moment."""
+        inner = getattr(model, "module", model)  # what several processes have wrapped
+        with measuring(model), inner.disable_adapter():
+            return self.logs(model, ids, labels)
 
     def _note(self, chosen: Tensor, rejected: Tensor) -> None:
         self.measures.note("rewards_chosen", chosen)
@@ -201,20 +209,6 @@ def trial_loss(model: nn.Module, rows: Sequence[TokenRow]) -> float:
 def answer_logs(model: nn.Module, ids: Tensor, labels: Tensor) -> Tensor:
     """The log-probability of every row's trained tokens together."""
     return -labelled_loss_rows(model, ids, labels)
-
-
-def reference_logs(model: nn.Module, ids: Tensor, labels: Tensor) -> Tensor:
-    """The same under the model as it was: the adapter is left out for the moment."""
-    with measuring(model), without_adapter(model):
-        return answer_logs(model, ids, labels)
-
-
-@contextmanager
-def without_adapter(model: Any) -> Iterator[None]:
-    """The base alone. What was trainable before is so afterwards."""
-    inner = getattr(model, "module", model)  # what several processes have wrapped
-    with inner.disable_adapter():
-        yield
 
 
 def _trains(labels: Tensor, half: int) -> Tensor:

@@ -79,9 +79,9 @@ def train(
     _check_unchanged(run, watch.identity)
     _check_method(recipe, base, reporter)
     model, kernels = _load(recipe, base, prepared, parts, watch.plan.total)
-    prepared = _with_reference(run, recipe, prepared, model, parts, _pad_id(tokenizer), reporter)
     settled = settle(recipe, base, prepared, model, watch.plan.total, kernels, parts)
     tell(run, settled, reporter)
+    prepared = _with_reference(run, recipe, prepared, model, parts, _pad_id(tokenizer), reporter)
     recipe = _with_sizes(recipe, settled.recipe)
     checkpoint = _start(run, reporter, watch)
     if recipe.method.name == "pissa":
@@ -189,8 +189,8 @@ def _tell_what_it_took(
     Plans are for one device: what several did together would look too fast for it.
     """
     reporter.tell("memory", **memory_peaks())
-    if not place().alone:
-        return
+    if not place().alone or not recipe.objective.spec.is_of_tokens:
+        return  # plans are made for supervised training
     checkpointing = bool(trainer.model.is_gradient_checkpointing)
     if facts := measured(recipe, base, prepared, gradient_checkpointing=checkpointing):
         reporter.tell("measured", **facts)

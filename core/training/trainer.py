@@ -30,7 +30,14 @@ from core.training.checkpoints import clear_leftovers, prune, publish, saving_fo
 from core.training.copying import copy_to_all
 from core.training.loss import labelled_tokens
 from core.training.modes import measuring
-from core.training.objective import Batch, Measures, ObjectiveLoss, TokenLoss
+from core.training.objective import (
+    Batch,
+    Measures,
+    ObjectiveLoss,
+    PreferenceLoss,
+    TokenLoss,
+    answer_logs,
+)
 from core.training.probe import probe, should_probe
 from core.training.ranks import agreed, mean_of_all, mine, summed, together, wait_for_all
 from core.training.together import place
@@ -93,6 +100,8 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         as_guests(self, watch.tell_tracker_failed)
         watch.step_tokens = lambda: self.step_tokens
         watch.step_measures = objective.measures.take
+        if isinstance(objective, PreferenceLoss):
+            objective.logs = self._answer_logs
         watch.probe = lambda: probe(self, self.model_wrapped) if should_probe() else {}
         self.processing_class = None  # else every checkpoint gets a copy of the tokenizer
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the tokens of the step
@@ -139,9 +148,10 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
+        of_tokens = isinstance(self._objective, TokenLoss)
         items = self._objective.items(inputs)
         of_step = max(int(items if num_items_in_batch is None else num_items_in_batch), 1)
-        if return_outputs or self._wants_fused_head(inputs):
+        if return_outputs or (of_tokens and self._wants_fused_head(inputs["labels"])):
             whole = self._for_fused_head(inputs)
             loss = super().compute_loss(model, whole, return_outputs, num_items_in_batch)
         else:
@@ -151,14 +161,20 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
             loss = loss + penalty(self.model) * items * place().world / of_step
         return loss
 
-    def _wants_fused_head(self, inputs: Batch) -> bool:
-        labels = inputs["labels"]
+    def _wants_fused_head(self, labels: Tensor) -> bool:
         # Soft prompts stand before the row, where that head does not expect them.
-        soft = self._method.spec.kind == "soft-prompt"
-        if labels.device.type != "cuda" or soft or not isinstance(self._objective, TokenLoss):
+        if labels.device.type != "cuda" or self._method.spec.kind == "soft-prompt":
             return False
         vocabulary: int = self.model.config.get_text_config().vocab_size
         return labelled_tokens(labels) * vocabulary > FUSED_FROM_LOGITS
+
+    def _answer_logs(self, model: Any, ids: Tensor, labels: Tensor) -> Tensor:
+        """The log-probability of every row's answer, by whichever head holds less."""
+        if not self._wants_fused_head(labels):
+            return answer_logs(model, ids, labels)
+        found = model(input_ids=ids, labels=labels, use_cache=False, fused_lm_head=True)
+        logs: Tensor = found.log_probs[:, 1 - labels.shape[1] :].sum(1)
+        return logs
 
     def _for_fused_head(self, inputs: Batch) -> Batch:
         """Packed rows must come without a mask: their positions tell them apart."""

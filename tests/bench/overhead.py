@@ -1,6 +1,6 @@
 """What the worker costs beside a bare TRL script: tokens a second in the middle of a training.
 
-    python -m tests.bench.overhead [--steps 8] [--rounds 2]
+    python -m tests.bench.overhead [--steps 8] [--rounds 2] [--batch 8]
 
 Same model, weights in bf16, LoRA, rows, order of rows and micro-batches; only the loop differs:
 the worker evaluates nothing here, but writes its events, state and log. Two scripts: TRL with the
@@ -37,12 +37,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=8)
     options = parser.parse_args()
-    steps = options.steps + SKIPPED
+    steps, size = options.steps + SKIPPED, options.batch
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         recipe = make_recipe(
-            folder, rows=8 * steps, held_out=8, max_steps=steps, micro_batch=8,
+            folder, rows=size * steps, held_out=8, max_steps=steps, micro_batch=size,
             gradient_accumulation=1, eval_steps=10_000, save_steps=10_000,
         )  # fmt: skip
         encode(recipe, folder / "data")

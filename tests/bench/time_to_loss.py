@@ -1,6 +1,6 @@
 """How long it takes to the same held-out loss: the worker by its own choices, and TRL's defaults.
 
-    python -m tests.bench.time_to_loss [--steps 16] [--llamafactory PYTHON]
+    python -m tests.bench.time_to_loss [--steps 16] [--batch 8] [--llamafactory PYTHON]
 
 Chats of very different length, the same learning rate (constant) and effective batch. The loss is
 that of the held-out answers for all of them, and the clock stands still while it is taken. What
@@ -44,13 +44,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--every", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--held-out", type=int, default=32)
     parser.add_argument("--llamafactory", metavar="PYTHON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         recipe = make_recipe(
-            folder, rows=8 * options.steps, held_out=32, max_steps=options.steps, batch=8,
-            eval_steps=options.every, save_steps=10_000,
+            folder, rows=options.batch * options.steps, held_out=options.held_out,
+            max_steps=options.steps, batch=options.batch, eval_steps=options.every,
+            save_steps=10_000,
         )  # fmt: skip
         prepared = encode(recipe, folder / "data")
         curves = {"TuneDeck": curve(train_with_worker(recipe, folder / "worker"))}

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 @click.option("--max-length", type=click.IntRange(min=8), default=1024, show_default=True)
 @click.option(
     "--train-on",
-    type=click.Choice(["assistant", "last", "all"]),
+    type=click.Choice(["assistant", "last", "all", "text"]),
     default="assistant",
     show_default=True,
-    help="The tokens that the loss is taken on.",
+    help="The tokens that the loss is taken on; text: all of them, in pieces (pretrain).",
 )
 @click.option("--map", "pairs", multiple=True, metavar="ROLE=COLUMN", help="Name a column's role.")
 @click.option("--eval", "held_out", multiple=True, metavar="SOURCE",
@@ -51,7 +51,7 @@ def inspect(
     source: tuple[str, ...],
     model: str | None,
     max_length: int,
-    train_on: Literal["assistant", "last", "all"],
+    train_on: Literal["assistant", "last", "all", "text"],
     pairs: tuple[str, ...],
     held_out: tuple[str, ...],
     exact: bool,

@@ -19,18 +19,19 @@ from core.methods import METHODS
 from core.recipe import ObjectiveSection, parse_recipe
 from core.runs.directory import RunDirectory
 from core.runs.events import Event, EventReader
+from core.training import finish
 from core.training.adapters import with_adapter
 from core.training.batches import collate
 from core.training.loading import load_base
 from core.training.modes import measuring
 from core.training.objective import answer_logs, objective_loss
 from core.training.reference import needs_reference
-from tests.core.training.words import make_judged, make_pairs, make_rows, make_texts
+from core.training.trainer import Tuner
+from tests.core.training.words import WORDS, make_judged, make_pairs, make_texts
 
 NewRun = Callable[..., RunDirectory]
 TrainHere = Callable[[RunDirectory], int]
 MAKERS = {
-    "sft": make_rows,
     "pretrain": make_texts,
     "dpo": make_pairs,
     "kto": make_judged,
@@ -134,7 +135,7 @@ def test_all_of_a_long_text_is_trained_once(
 @pytest.mark.parametrize(
     ("objective", "rows", "needs"),
     [
-        ("dpo", "sft", "DPO needs rows with a prompt, a chosen and a rejected answer"),
+        ("dpo", "pretrain", "DPO needs rows with a prompt, a chosen and a rejected answer"),
         ("orpo", "kto", "ORPO needs rows with a prompt, a chosen and a rejected answer"),
         ("kto", "pretrain", "KTO needs rows with a prompt, a completion and a label"),
         ("pretrain", "dpo", "continued pre-training needs texts or conversations"),
@@ -203,6 +204,23 @@ def test_how_a_step_is_divided_changes_nothing(
     assert curves[0] == pytest.approx(curves[1], abs=0.01)
 
 
+@pytest.mark.parametrize("objective", ["dpo", "kto", "orpo"])
+def test_the_fused_head_of_trl_gives_the_same_curve(
+    new_run: NewRun,
+    train_here: TrainHere,
+    data: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    objective: str,
+) -> None:
+    """On a GPU that head computes what would be too large at once; here it is made to."""
+    curves = []
+    for wanted in (False, True):
+        monkeypatch.setattr(Tuner, "_wants_fused_head", lambda self, labels, to=wanted: to)
+        run = train(new_run, train_here, data, objective, training={"max_steps": 2})
+        curves.append([event["loss"] for event in events(run, "log")])
+    assert curves[0] == pytest.approx(curves[1], abs=0.01)
+
+
 IGN = IGNORED
 QUICK = {
     "pretrain": [TokenRow(0, [5, 6, 7, 8], [5, 6, 7, 8])],
@@ -243,3 +261,28 @@ def both_logs(model: Any, row: TokenRow) -> list[float]:
     with measuring(model):
         logs: list[float] = answer_logs(model, batch["input_ids"], batch["labels"]).tolist()
     return logs
+
+
+@pytest.mark.parametrize("objective", ["dpo", "kto"])
+def test_its_result_is_merged_and_measured_on_good_answers(
+    new_run: NewRun,
+    train_here: TrainHere,
+    data: dict[str, Path],
+    objective: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The final evaluation takes its loss on the answers to prefer, and asks for these."""
+    monkeypatch.setattr(finish, "raise_when_asked_to_end", lambda: None)  # it is this process
+    sections = {"training": {"max_steps": 2}, "evaluation": {"rows": 3, "max_new_tokens": 4}}
+    run = train(new_run, train_here, data, objective, **sections)
+    assert finish.main([str(run.path)]) == 0, events(run, "error")
+    assert (run.merged / "config.json").is_file()
+    prepared = load_prepared(run.data)
+    good = [row for row in prepared.eval if row.desirable is not False]
+    for result in events(run, "result"):
+        assert result["loss_rows"] == len(good)
+        assert result["loss"] > 0
+        assert result["rows"] == 3
+    assert {result["model"] for result in events(run, "result")} == {"base", "tuned"}
+    references = {row.reference for row in prepared.held_out}
+    assert references <= set(WORDS[6:])  # the colours, which are the good answers
