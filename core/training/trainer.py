@@ -25,7 +25,7 @@ from core.training.checkpoints import clear_leftovers, prune, publish, saving_fo
 from core.training.loss import labelled_loss_rows, labelled_loss_sum, labelled_tokens
 from core.training.modes import measuring
 from core.training.probe import probe, should_probe
-from core.training.trained import has_own_state, load_trained, save_trained
+from core.training.trained import load_trained, save_trained
 from core.training.watch import Watch
 
 EVALUATION_POSITIONS = 2048
@@ -178,13 +178,13 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
             return
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        if has_own_state(self._method):
+        if self._method.spec.has_own_checkpoints:
             save_trained(self.model, Path(output_dir or self.args.output_dir))
         else:
             super()._save(output_dir, state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if has_own_state(self._method):
+        if self._method.spec.has_own_checkpoints:
             load_trained(self.model, Path(resume_from_checkpoint))
             return
         kinds = {name: weight.dtype for name, weight in self.model.named_parameters()}

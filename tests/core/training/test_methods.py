@@ -156,6 +156,16 @@ def test_a_prefix_is_not_computed_twice(make_recipe: Callable[..., Any]) -> None
         make_recipe(method="prefix", training={"gradient_checkpointing": True})
 
 
+@pytest.mark.parametrize("name", ["pissa", "adalora", "last-layers", "prompt"])
+def test_what_needs_whole_weights_is_not_split(
+    make_recipe: Callable[..., Any], name: MethodName
+) -> None:
+    with pytest.raises(UserError, match=r"hardware.sharding: fsdp does not go with"):
+        make_recipe(method=name, hardware={"sharding": "fsdp"})
+    make_recipe(method=name, hardware={"sharding": "ddp"})
+    make_recipe(method="lora", hardware={"sharding": "fsdp"})
+
+
 def test_what_the_model_lacks_is_said_before_it_is_loaded(
     new_run: NewRun, train_here: TrainHere
 ) -> None:
