@@ -195,7 +195,7 @@ def test_adalora_draws_its_matrices_apart(
     monkeypatch.setattr(adalora, "ORTHOGONALITY", 0.0)
     careless = new_run(**options("adalora", 16))
     assert train_here(careless) == 0
-    assert distance_from_orthogonal(train("adalora", 16)) < distance_from_orthogonal(careless) - 0.1
+    assert distance_from_orthogonal(train("adalora", 16)) < distance_from_orthogonal(careless) / 2
 
 
 def distance_from_orthogonal(run: RunDirectory) -> float:
