@@ -62,6 +62,17 @@ class Method:
         return self.kind != "weights"
 
     @property
+    def has_own_checkpoints(self) -> bool:
+        """Whether a checkpoint holds what is trained and no more: see core.training.trained."""
+        return self.name in ("last-layers", "adalora") or self.kind == "soft-prompt"
+
+    @property
+    def can_be_split(self) -> bool:
+        """Whether several processes can hold the model in parts. Not where the method reads or
+        writes single weights by itself, which then are nowhere whole."""
+        return not self.has_own_checkpoints and self.name != "pissa"
+
+    @property
     def allows_checkpointing(self) -> bool:
         """Whether activations can be computed twice. A prefix is a cache of keys and values, and
         a layer that is computed again is given none."""

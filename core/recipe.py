@@ -209,8 +209,13 @@ class Recipe(_Section):
     trial: bool = Field(False, description="a few steps on some 100 rows, to prove the set-up")
 
     @model_validator(mode="after")
-    def _can_be_checkpointed(self) -> Recipe:
-        method = self.method.spec
+    def _goes_together(self) -> Recipe:
+        method, sharding = self.method.spec, self.hardware.sharding
+        if sharding in ("fsdp", "zero3") and not method.can_be_split:
+            raise ValueError(
+                f"hardware.sharding: {sharding} does not go with {method.title}; set it to ddp, "
+                "or choose another method.name"
+            )
         if self.training.gradient_checkpointing is True and not method.allows_checkpointing:
             raise ValueError(
                 f"training.gradient_checkpointing does not go with {method.title}; leave it out, "

@@ -49,7 +49,7 @@ def check_method(base: Path, method: MethodSection) -> str | None:
 
     Returns what should be said of a model whose experts stay as they are.
     """
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
     experts = expert_parameters(model)
     share = experts / sum(weight.numel() for weight in model.parameters())
@@ -74,7 +74,8 @@ def check_method(base: Path, method: MethodSection) -> str | None:
 def _try_on(model: nn.Module, method: MethodSection) -> None:
     """UserError with peft's own reason where it has no such adapter for these layers."""
     try:
-        with_adapter(model, method)
+        with torch.random.fork_rng(devices=[]):  # the real one begins as if this had not been
+            with_adapter(model, method)
     except (TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(

@@ -15,16 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from core.recipe import MethodSection
 from core.training import adalora
 
 FILE = "trained.safetensors"
 SCORE = "score:"
-
-
-def has_own_state(method: MethodSection) -> bool:
-    """Whether this method's checkpoints are written here, and not by the library."""
-    return method.name in ("last-layers", "adalora") or method.spec.kind == "soft-prompt"
 
 
 def save_trained(model: Any, folder: Path) -> None:

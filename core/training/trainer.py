@@ -42,7 +42,7 @@ from core.training.probe import probe, should_probe
 from core.training.ranks import agreed, mean_of_all, mine, summed, together, wait_for_all
 from core.training.together import place
 from core.training.trackers import as_guests
-from core.training.trained import has_own_state, load_trained, save_trained
+from core.training.trained import load_trained, save_trained
 from core.training.watch import Watch
 
 EVALUATION_POSITIONS = 2048
@@ -260,13 +260,13 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
             self._objective.rows(self.model, self._prepare_inputs(batch))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        if has_own_state(self._method):
+        if self._method.spec.has_own_checkpoints:
             save_trained(self.model, Path(output_dir or self.args.output_dir))
         else:
             super()._save(output_dir, state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if has_own_state(self._method):
+        if self._method.spec.has_own_checkpoints:
             load_trained(self.model, Path(resume_from_checkpoint))
             return
         kinds = {name: weight.dtype for name, weight in self.model.named_parameters()}

@@ -45,7 +45,7 @@ def chat(
     max_new_tokens: int,
     seed: int,
 ) -> int:
-    """Talk to the merged model of RUN, or to a model by folder or hub id."""
+    """Talk to the tuned model of RUN, or to a model by folder or hub id."""
     from tui.launch import has_terminal, open_app
 
     run = run_or_none(subject)

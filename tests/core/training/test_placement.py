@@ -80,11 +80,12 @@ def assert_merges(model: Any, ids: torch.Tensor, name: str) -> None:
         before = model.eval()(input_ids=ids).logits
         for weight in model.parameters():
             if weight.grad is not None:
-                weight -= 0.05 * weight.grad.sign()
+                weight -= 0.1 * weight.grad.sign()
         adapted = model(input_ids=ids).logits
         merged = model.merge_and_unload(safe_merge=True)(input_ids=ids).logits
-    assert (adapted - before).abs().max() > 1e-2, name
-    torch.testing.assert_close(merged, adapted, atol=1e-4, rtol=1e-3, msg=name)
+    said = (adapted - before).abs().max()
+    assert said > 1e-4, name
+    assert (merged - adapted).abs().max() < 0.02 * said, name
 
 
 @pytest.fixture
