@@ -55,6 +55,7 @@ class DataViews(Vertical):
         self._problem: str | None = None
         self._search = ""
         self._searching = False
+        self._advised = ""
         self._back_to = 0
         """The row to go back to when a source that was opened again has come so far."""
 
@@ -112,6 +113,14 @@ class DataViews(Vertical):
             self._go_back()
             self._show_labels()
 
+    def _show_advice(self) -> None:
+        """Only what is new: an update lays out the whole screen."""
+        source = self._session.source
+        words = advice_words(source.report if source else None)
+        if words.plain != self._advised:
+            self._advised = words.plain
+            self.query_one("#advice-words", Static).update(words)
+
     def _go_back(self) -> None:
         table = self.query_one(RowTable)
         if self._back_to and self._back_to < table.count:
@@ -127,7 +136,7 @@ class DataViews(Vertical):
         if report is not None and report.complete and not self.filtered:
             self.query_one(RowTable).renew(report.rows)
         self._show_statistics()
-        self.query_one("#advice-words", Static).update(advice_words(report))
+        self._show_advice()
         self._show_labels()
         if self.view == "problems":
             self._show_pane()
