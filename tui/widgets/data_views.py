@@ -329,13 +329,21 @@ class DataViews(Vertical):
     @work(thread=True, exclusive=True, group="row")
     def _fetch_row(self, number: int, as_tokens: bool) -> None:
         try:
-            if as_tokens:
-                content = tokens(self._session.client.tokens(number))
-            else:
-                content = readable(self._session.client.row(number))
+            content = self._content_of(number, as_tokens)
         except UserError as error:
             content = Content.styled(printable(str(error)), "$text-muted")
         hand_over(self, self._show_row, number, as_tokens, content)
+
+    def _content_of(self, number: int, as_tokens: bool) -> Content:
+        """The row as it is asked for; as text where it has no tokens, with the reason."""
+        client = self._session.client
+        if not as_tokens:
+            return readable(client.row(number))
+        try:
+            return tokens(client.tokens(number))
+        except UserError as error:
+            why = Content.styled(f"No tokens: {printable(str(error))}", "$text-muted")
+            return why + Content("\n\n") + readable(client.row(number))
 
     def _show_row(self, number: int, as_tokens: bool, content: Content) -> None:
         row = self.query_one(RowTable).selected
