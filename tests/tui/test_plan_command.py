@@ -150,3 +150,13 @@ def test_a_preset_that_does_not_fit_says_what_would_help(plan: Plan) -> None:
     code, out, _ = plan("--preset", "chat-80gb", "--vram", "12GiB")
     assert code == 1
     assert "→" in out
+
+
+def test_a_mapping_goes_into_the_recipe(plan: Plan, tmp_path: Path) -> None:
+    strange = tmp_path / "strange.jsonl"
+    rows = [{"kysymys": f"What is {n}?", "vastaus": f"It is {n}."} for n in range(300)]
+    strange.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    target = tmp_path / "recipe.yaml"
+    more = ("--map", "prompt=kysymys", "--map", "completion=vastaus", "--write", str(target))
+    tree_of(plan(str(strange), "--vram", "24GiB", *more, "--json", source=False))
+    assert load_recipe(target).data.mapping == {"prompt": "kysymys", "completion": "vastaus"}
