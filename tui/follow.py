@@ -12,10 +12,11 @@ import click
 from core.runs.directory import RunDirectory
 from core.runs.events import Event, EventReader
 from core.runs.history import RunHistory
+from core.runs.sentences import sentence
 from core.runs.state import RunState, current_state
 from core.runs.trial import read_trial
 from core.text import printable
-from core.units import bytes_text, count_text, duration_text, known, number_text
+from core.units import bytes_text, count_text, duration_text, number_text
 
 POLL_SECONDS = 0.25
 PROGRESS_EVERY_SECONDS = 3.0
@@ -49,7 +50,9 @@ class Narrator:
         if kind == "log":
             last = self.history.step == self.history.total_steps
             return self._step_line() if last or self._due(event) else None
-        return _SENTENCES[kind](event) if kind in _SENTENCES else None
+        text = sentence(event)
+        indent = " " if kind in ("warning", "error") else "   "
+        return f"{indent}{text}" if text else None
 
     def _due(self, event: Event) -> bool:
         """Progress lines are rationed by the time of the events, so history reads alike."""
@@ -79,50 +82,6 @@ class Narrator:
         if history.eta_seconds:
             parts.append(f"{duration_text(history.eta_seconds)} left")
         return "  ".join(parts)
-
-
-def _eval_line(event: Event) -> str:
-    return f"   held-out loss {number_text(event.get('loss'), 4)} at step {event.get('step')}"
-
-
-def _notice_line(event: Event) -> str:
-    mark = "!!" if event["kind"] == "error" else " !"
-    return f"{mark} {event.get('message', '')} {event.get('remedy', '')}".rstrip()
-
-
-def _result_line(event: Event) -> str:
-    parts = [f"   {event.get('model', ''):<5}"]
-    parts.append(f"loss {number_text(event.get('loss'))}")
-    if known(event.get("perplexity")):
-        parts.append(f"perplexity {number_text(event.get('perplexity'), 2)}")
-    share = event.get("exact_match")
-    if share is not None:
-        parts.append(f"exact match {share:.1%} of {count_text(event.get('rows'))} held-out rows")
-    return "  ".join(parts)
-
-
-def _choice_line(event: Event) -> str | None:
-    if event.get("step") == event.get("last_step"):
-        return None
-    return (
-        f"   the result is the checkpoint of step {event.get('step')}: held-out loss "
-        f"{number_text(event.get('best_loss'), 4)}, {number_text(event.get('last_loss'), 4)} at "
-        f"step {event.get('last_step')}"
-    )
-
-
-def _checkpoint_line(event: Event) -> str:
-    return f"   checkpoint at step {event.get('step')}"
-
-
-_SENTENCES = {
-    "eval": _eval_line,
-    "warning": _notice_line,
-    "error": _notice_line,
-    "result": _result_line,
-    "checkpoint": _checkpoint_line,
-    "choice": _choice_line,
-}
 
 
 def follow(run: RunDirectory, *, quiet: bool = False) -> RunState:

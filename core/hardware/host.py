@@ -11,7 +11,8 @@ from functools import cache
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
-_cpu_counted_from: list[float] = []  # when the share in use was last asked for
+CPU_SECONDS = 0.5  # the kernel counts in hundredths: over less, a share means nothing
+_cpu_readings: list[tuple[float, float | None]] = []  # when it was last counted, and the share
 
 
 def memory() -> tuple[int, int]:
@@ -42,13 +43,15 @@ def cores() -> int:
 
 
 def cpu_percent() -> float | None:
-    """The share of all cores in use since the last call; None at the first."""
+    """The share of all cores in use between the last two counts; None before there are two."""
     import psutil
 
-    percent = float(psutil.cpu_percent(None))  # psutil counts from its last call
-    first = not _cpu_counted_from
-    _cpu_counted_from[:] = [time.monotonic()]
-    return None if first else percent
+    now = time.monotonic()
+    if _cpu_readings and now - _cpu_readings[0][0] < CPU_SECONDS:
+        return _cpu_readings[0][1]
+    share = float(psutil.cpu_percent(None))  # psutil counts from its last call
+    _cpu_readings[:] = [(now, share if _cpu_readings else None)]
+    return _cpu_readings[0][1]
 
 
 @cache

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.runs.events import Event
+from core.runs.sentences import sentence
 from core.runs.series import Series, as_number
 
 RATE_WINDOW_SECONDS = 8.0
+JOURNAL_LINES = 100
 STAGES = ("importing", "downloading", "encoding", "loading", "training", "merging", "evaluating")
 """The stages of a run in their order (the import of the libraries comes between them)."""
 
@@ -53,7 +55,8 @@ class Notice:
 
 @dataclass(slots=True)
 class RunHistory:
-    """Everything the events say so far. `loss` and `eval_loss` are nats a token by step.
+    """Everything the events say so far. `loss` and `eval_loss` are nats a token by step; `journal`
+    is what happened of late, in words with its time.
 
     After a resume the steps since the checkpoint come again; the later telling replaces the
     earlier one, so that every curve is single-valued.
@@ -76,6 +79,7 @@ class RunHistory:
     notices: list[Notice] = field(default_factory=list)
     samples: list[Event] = field(default_factory=list)
     checkpoints: list[Event] = field(default_factory=list)
+    journal: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=JOURNAL_LINES))
     results: dict[str, Event] = field(default_factory=dict)
     step_seconds: float | None = None
     started: float | None = None
@@ -96,6 +100,8 @@ class RunHistory:
                 self.started = self._session_started = time
             if fold is not None:
                 fold(self, event)
+            if text := sentence(event):
+                self.journal.append((time or 0.0, text))
             self.last_event = time
 
     @property
@@ -150,6 +156,7 @@ def _begin_session(history: RunHistory, event: Event) -> None:
     history.ended = None
     history.step_seconds = None
     history.stages.clear()
+    history.notices.clear()  # of an earlier session; the journal keeps them
 
 
 def _fold_progress(history: RunHistory, event: Event) -> None:

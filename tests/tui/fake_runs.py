@@ -194,7 +194,7 @@ async def settle(pilot: Pilot[Any], seconds: float = 10.0) -> None:
     raise AssertionError("the run was not read in time")
 
 
-async def until(pilot: Pilot[Any], what: Any, seconds: float = 10.0) -> None:
+async def until(pilot: Pilot[Any], what: Any, seconds: float = 30.0) -> None:
     """Wait until `what()` holds."""
     for _ in range(int(seconds / 0.05)):
         if what():

@@ -6,7 +6,7 @@ import pytest
 from textual.widgets import Input
 
 from core.errors import UserError
-from tests.tui.conftest import Open, sees, shown, until
+from tests.tui.conftest import MakeRun, Open, sees, shown, until
 from tui.app import TuneDeck
 
 
@@ -73,3 +73,23 @@ async def test_it_quits(opened: Open, key: str) -> None:
         await pilot.press(key)
         await pilot.pause()
         assert not pilot.app.is_running
+
+
+TINY = [(50, 12), (8, 3), (1, 1), (120, 36)]
+SETTLED = {"home": "1 run", "plan": "peak, the sum", "train": "step", "result": "done"}
+
+
+@pytest.mark.parametrize("place", ["home", "data", "plan", "train", "result", "chat"])
+async def test_any_size_is_survived(opened: Open, make_run: MakeRun, place: str) -> None:
+    make_run("done", phase="finished", step=60, total_steps=60)
+    async with opened((120, 36)) as pilot:
+        await sees(pilot, "1 run")
+        pilot.app.action_go(place)
+        await sees(pilot, SETTLED.get(place, ""))
+        for over in ("ctrl+p", "escape"):
+            await pilot.press(over)
+            for size in TINY:
+                await pilot.resize_terminal(*size)
+                await pilot.pause()
+            await pilot.press("escape")
+    assert pilot.app.return_code in (None, 0)

@@ -17,6 +17,7 @@ from core.chat.transcript import load_transcript, new_transcript
 from core.chat.trials import trials
 from core.errors import UserError
 from tests.core.babbler import write_model
+from tests.tui.conftest import Open, sees
 from tests.tui.fake_runs import finished_run, make_run, shown, until
 from tests.tui.test_train import still_machine  # noqa: F401
 from tui.app import TuneDeck
@@ -306,3 +307,11 @@ def test_the_chat_looks_as_it_should(tmp_path, monkeypatch, snap_compare):
         await pilot.pause()
 
     assert snap_compare(TuneDeck(Deck(run=run), "chat"), terminal_size=(120, 36), run_before=load)
+
+
+async def test_without_a_run_the_digits_lead_away(opened: Open) -> None:
+    async with opened((80, 24)) as pilot:
+        await pilot.press("6")
+        await sees(pilot, "No run is open")
+        await pilot.press("1")
+        await sees(pilot, "No runs yet")

@@ -161,3 +161,18 @@ async def test_hostile_names_and_models_stay_text(opened: Open, make_run: MakeRu
         await sees(pilot, "evil 日本語")
         assert "\x1b" not in shown(pilot)
         assert "\u202e" not in shown(pilot)
+
+
+async def test_the_highlighted_run_is_the_one_that_the_other_places_show(
+    opened: Open, make_run: MakeRun
+) -> None:
+    older = make_run("older", phase="finished")
+    newer = make_run("newer", phase="stopped")
+    async with opened((80, 24)) as pilot:
+        await sees(pilot, "2 runs")
+        first = pilot.app.deck.run
+        assert first in (older, newer)
+        await pilot.press("down")
+        await until(pilot, lambda: pilot.app.deck.run not in (None, first))
+        await pilot.press("4")
+        await sees(pilot, pilot.app.deck.run.id)

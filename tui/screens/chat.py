@@ -89,6 +89,7 @@ class ChatScreen(Place):
     def arrive(self) -> None:
         run = self.deck.run
         self.set_class(run is None, "-nothing")
+        self.query_one(Prompt).disabled = run is None  # else it would swallow the digits
         if run != self._run:
             self._leave_run()
             self._run = run

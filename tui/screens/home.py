@@ -56,7 +56,7 @@ class HomeScreen(Place):
         super().__init__()
         self._listing: Listing | None = None
         self._shown: Listing = []
-        self._starting = False
+        self._arriving = True
 
     def body(self) -> ComposeResult:
         yield MachineMeters(id="machine")
@@ -71,6 +71,7 @@ class HomeScreen(Place):
         self.set_interval(LOOK_SECONDS, self._look_if_in_front)
 
     def arrive(self) -> None:
+        self._arriving = True
         self.call_after_refresh(self.action_look)
 
     def show_machine(self, machine: Machine) -> None:
@@ -101,11 +102,12 @@ class HomeScreen(Place):
     def _show(self) -> None:
         if self._listing is None:
             return
-        selected = self.selected
+        chosen = self.selected.run if self.selected and not self._arriving else self.deck.run
+        self._arriving = False
         wanted = self.query_one(Input).value.lower().split()
         self._shown = [entry for entry in self._listing if matches(entry, wanted)]
         ids = [summary.id for summary, _ in self._shown]
-        cursor = ids.index(selected.id) if selected and selected.id in ids else None
+        cursor = ids.index(chosen.id) if chosen and chosen.id in ids else None
         now = time.time()
         rows = [run_row(summary, brief, now) for summary, brief in self._shown]
         self.query_one(LineTable).show_rows(rows, cursor)
@@ -113,6 +115,12 @@ class HomeScreen(Place):
         if self.focused is None:
             self.query_one(LineTable).focus()  # it was hidden as long as there was no run
         self.query_one("#runs-title", LiveLines).show([self._title()])
+        self._take_selected()
+
+    def _take_selected(self) -> None:
+        """The highlighted run is the one in hand: 4, 5 and 6 show it."""
+        if self.selected is not None or not self._listing:
+            self.deck.run = self.selected.run if self.selected else None
         self._show_word()
         self.refresh_bindings()
 
@@ -140,8 +148,7 @@ class HomeScreen(Place):
 
     @on(LineTable.Highlighted)
     def _highlighted(self) -> None:
-        self._show_word()
-        self.refresh_bindings()
+        self._take_selected()
 
     # Doing
 
@@ -164,7 +171,6 @@ class HomeScreen(Place):
     def _open(self) -> None:
         if self.selected is not None:
             finished = self.selected.state.phase == "finished"
-            self.deck.run = self.selected.run
             self.app.switch_mode("result" if finished else "train")
 
     def action_new(self) -> None:

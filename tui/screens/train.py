@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -136,12 +137,15 @@ class TrainScreen(RunPlace):
 
     def _show_log(self, view: RunView) -> None:
         whole = self.has_class("-log")
-        hint = "↑↓ PgUp PgDn scroll, l closes" if whole else "l opens"
+        failed = view.state.phase == "failed"  # then the last lines of the log say more
+        name = "worker.log" if whole or failed else "Events"
+        hint = "↑↓ PgUp PgDn scroll, l closes" if whole else "l opens worker.log"
         title = Content.assemble(
-            ("worker.log  ", "bold $foreground-muted"), (hint, "$foreground-disabled")
+            (f"{name}  ", "bold $foreground-muted"), (hint, "$foreground-disabled")
         )
         self.query_one("#log-title", LiveLines).show([title])
-        self.query_one(LogPane).show(view.log or ["(nothing written yet)"])
+        lines = view.log or ["(nothing written)"] if whole or failed else journal_lines(view)
+        self.query_one(LogPane).show(lines)
 
     def on_resize(self) -> None:
         self.look()
@@ -232,6 +236,12 @@ class TrainScreen(RunPlace):
             self.deck_app.report(error)
             return False
         return True
+
+
+def journal_lines(view: RunView) -> list[str]:
+    """What happened of late, the newest last, with the time of day it happened at."""
+    told = view.history.journal
+    return [f"{time.strftime('%H:%M:%S', time.localtime(at))}  {text}" for at, text in told]
 
 
 def _sample_lines(view: RunView, width: int) -> list[Content]:

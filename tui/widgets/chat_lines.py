@@ -99,7 +99,7 @@ def settings_line(settings: ChatSettings, compare: bool) -> Content:
     """What the next answer is generated with."""
     how = "greedy" if settings.temperature == 0 else f"temperature {settings.temperature:g}"
     system = (
-        "the template's own system prompt"
+        "template's system prompt"
         if settings.system is None
         else f"system: {clip(printable(settings.system, single_line=True), 40) or '(empty)'}"
     )

@@ -207,6 +207,8 @@ class LineTable(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         width = self.line_width
+        if width <= 0:  # squeezed out by a tiny terminal
+            return Strip.blank(0)
         if y == 0:
             titles: list[Content | str] = [column.title for column in self.columns]
             return self._strip(self._line("  ", titles, width), "table--header")

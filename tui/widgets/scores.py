@@ -149,7 +149,7 @@ def method_line(models: dict[str, ModelResult]) -> Content:
     if tuned is None:
         return Content("")
     words = (
-        f"Greedy answers to {count_text(tuned.rows)} rows that the training never saw; loss over "
+        f"Greedy answers to {count_text(tuned.rows)} held-out rows; loss over "
         f"{count_text(tuned.loss_tokens)} tokens of {count_text(tuned.loss_rows)} rows."
     )
     return Content.styled(words, "$foreground-muted")

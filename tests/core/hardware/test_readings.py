@@ -20,9 +20,28 @@ def test_a_reading_is_whole_and_cheap() -> None:
     assert 0 < machine.ram_available <= machine.ram_total
     assert machine.disk_free is not None
     assert machine.gpus or machine.gpu_note
-    assert machine.cpu_percent is not None
     assert machine.as_sample()["kind"] == "machine"
     assert min(times) < 0.02 or machine.gpus
+
+
+def test_the_cpu_share_is_counted_over_a_time_that_means_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import psutil
+
+    clock, shares = [100.0], iter([0.0, 40.0, 70.0])
+    monkeypatch.setattr(host, "_cpu_readings", [])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: next(shares))
+    assert host.cpu_percent() is None, "psutil counts from the last call, and there was none"
+    clock[0] += 0.01
+    assert host.cpu_percent() is None
+    clock[0] += 1
+    assert host.cpu_percent() == 40.0
+    clock[0] += 0.01
+    assert host.cpu_percent() == 40.0
+    clock[0] += 1
+    assert host.cpu_percent() == 70.0
 
 
 @pytest.fixture

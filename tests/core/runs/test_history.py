@@ -47,6 +47,19 @@ def test_the_pause_before_a_resume_is_not_work():
     assert history.stages == ["training"]
 
 
+def test_a_resume_puts_the_alarms_of_before_into_the_journal():
+    history = told(
+        event("state", 1, phase="preparing", stage=""),
+        event("state", 2, phase="running", stage="training"),
+        event("error", 3, code="killed", message="It was killed.", remedy="Resume it."),
+        event("done", 4, phase="failed"),
+    )
+    assert [notice.message for notice in history.notices] == ["It was killed."]
+    history.update([event("state", 9, phase="preparing", stage="")])
+    assert history.notices == []
+    assert list(history.journal) == [(3.0, "✗ It was killed. Resume it.")]
+
+
 def test_time_stands_still_when_the_run_has_ended():
     history = told(log(1, 10), event("done", 30, phase="stopped"))
     assert history.elapsed(now=500) == pytest.approx(20)
