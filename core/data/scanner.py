@@ -116,7 +116,7 @@ def _record(number: int, line: bytes | None) -> Record:
 
 def main() -> None:
     gc.disable()  # rows hold no cycles, and looking for some costs a third of the time
-    os.nice(5)  # the app that waits for this must stay quick
+    os.nice(10)  # the app that waits for this must stay quick
     scanner: Scanner | None = None
     for line in sys.stdin:
         request: dict[str, Any] = json.loads(line)

@@ -180,9 +180,11 @@ class Session:
         deadline = time.monotonic() + _SEARCH_SECONDS
         matches = searchable(search)
         while done < len(candidates) and time.monotonic() < deadline:
-            if matches(self._store.raw(candidates[done])):
-                found.append(candidates[done])
-            done += 1
+            first = candidates[done]
+            rows = self._store.block(first) if problem is None else [self._store.raw(first)]
+            if matches(b"\n".join(rows)):
+                found += [first + at for at, row in enumerate(rows) if matches(row)]
+            done += len(rows)
         self._searches[problem, search] = (found, done)
         return found, done >= len(candidates) and self._store.complete
 

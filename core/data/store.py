@@ -7,6 +7,7 @@ import pickle
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from tempfile import TemporaryFile
 from threading import Event, Lock
 from typing import Protocol
@@ -21,6 +22,7 @@ from core.data.parsing import MAX_RECORD_BYTES, parse_line, too_long
 Positions = NDArray[np.int64]
 _FIRST_CHUNK = 1 << 18
 _CHUNK = 8 << 20
+_BLOCK = 1 << 20
 _BLANKS = np.frombuffer(b" \t\r\n\x0b\x0c", np.uint8)
 
 
@@ -38,6 +40,8 @@ class Store(Protocol):
     def get(self, position: int) -> Record: ...
 
     def raw(self, position: int) -> bytes: ...
+
+    def block(self, position: int) -> list[bytes]: ...
 
     def place(self, position: int) -> str: ...
 
@@ -109,6 +113,22 @@ class LineIndex:
             stream.seek(self._starts[position])
             return stream.readline(MAX_RECORD_BYTES).rstrip(b"\r\n")
 
+    def block(self, position: int) -> list[bytes]:
+        """The raw rows from this one on, of one file: about a megabyte, one at least."""
+        at = bisect_right(self._firsts, position) - 1
+        last = self._firsts[at + 1] if at + 1 < len(self._firsts) else len(self)
+        first = self._starts[position]
+        end = max(bisect_left(self._starts, first + _BLOCK, position, last), position + 1)
+        if end >= last:  # nothing tells where the last row ends
+            end = last - 1 if last - position > 1 else last
+        if end - position == 1:
+            return [self.raw(position)]
+        with self._files[at].path.open("rb") as stream:
+            stream.seek(first)
+            read = stream.read(self._starts[end] - first)
+        edges = [start - first for start in self._starts[position : end + 1]]
+        return [read[start:stop] for start, stop in pairwise(edges)]
+
     def _file(self, position: int) -> DataFile:
         return self._files[bisect_right(self._firsts, position) - 1]
 
@@ -176,6 +196,9 @@ class Spool:
         return json.dumps(self.get(position).value, ensure_ascii=False, default=str).encode(
             "utf-8", "replace"
         )
+
+    def block(self, position: int) -> list[bytes]:
+        return [self.raw(position)]
 
     def place(self, position: int) -> str:
         return f"{self.get(position).source}, row {self._numbers[position]}"

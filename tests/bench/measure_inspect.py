@@ -2,14 +2,16 @@
 
     python -m tests.bench.measure_inspect [ROWS] [--tokenizer FOLDER] [--exact]
 
-Prints one JSON object: MB/s and peak memory (of the whole process tree) of both, and the time
-until the first rows are there. A million rows (the default) are 1.1 GB on disk.
+Prints one JSON object: MB/s and peak memory (of the whole process tree) of both, the time until
+the first rows are there, and how long the app takes to answer a key while the pass runs. A million
+rows (the default) are 1.1 GB on disk; TMPDIR says where.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,12 @@ import psutil
 
 from core.data.client import DataClient
 from tests.bench.make_rows import write_rows
+from tests.bench.start_up import APP, ROOT, Terminal
+
+HIGHLIGHT = "▸".encode()
+FEWEST_KEYS, MOST_KEYS = 50, 400
+KEY_SECONDS = 0.1
+"""Between two keys."""
 
 INSPECT = """
 import sys
@@ -89,6 +97,47 @@ def first_rows(path: Path) -> float:
     return round(seconds, 2)
 
 
+def key_delays(path: Path, folder: Path) -> dict[str, Any]:
+    """Milliseconds from a key to the frame that answers it, in the app in a pty, all through a
+    pass: the highlight goes a row down, again and again."""
+    environment = {**os.environ, "TERM": "xterm-256color", "TUNEDECK_HOME": str(folder),
+                   "PYTHONPATH": str(ROOT)}  # fmt: skip
+    terminal = Terminal(APP, environment)
+    terminal.read_for(20, until=b"Home")
+    for typed, answer in (("2", b"Source"), ("o", b""), (f"{path}\r", HIGHLIGHT)):
+        terminal.type(typed)
+        terminal.read_for(20 if answer else 1, until=answer or None)
+    delays: list[float] = []
+    peak, process = 0, psutil.Process(terminal.pid)
+    while len(delays) < FEWEST_KEYS or (scanners(process) and len(delays) < MOST_KEYS):
+        terminal.read_for(KEY_SECONDS)
+        started = time.perf_counter()
+        terminal.type("j")
+        received = terminal.read_for(20, until=HIGHLIGHT)
+        if HIGHLIGHT not in received:
+            raise SystemExit(f"no answer to a key: {received[-400:]!r}")
+        delays.append(1000 * (time.perf_counter() - started))
+        if not len(delays) % 20:
+            peak = max(peak, tree_memory(process))
+    terminal.close()
+    return {**percentiles(delays), "peak_mb": peak >> 20}
+
+
+def scanners(process: psutil.Process) -> bool:
+    """Whether the pass runs: the helper of the app has children of its own."""
+    return any(child.children() for child in process.children())
+
+
+def percentiles(delays: list[float]) -> dict[str, Any]:
+    ordered = sorted(delays)
+    return {
+        "keys": len(ordered),
+        "median_ms": round(ordered[len(ordered) // 2], 1),
+        "p95_ms": round(ordered[len(ordered) * 95 // 100], 1),
+        "worst_ms": round(ordered[-1], 1),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", type=int, nargs="?", default=1_000_000)
@@ -110,6 +159,7 @@ def main() -> None:
                 {
                     "megabytes": round(megabytes),
                     "first_rows_seconds": first_rows(path),
+                    "keys_while_inspecting": key_delays(path, Path(folder) / "home"),
                     "inspect": found,
                     "datasets": baseline,
                 },

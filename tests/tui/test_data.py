@@ -207,6 +207,16 @@ async def test_a_row_says_what_the_cut_takes_away(
         assert "✗ does not learn to stop" in shown(pilot)
 
 
+async def test_a_row_without_tokens_says_why_and_is_still_read(
+    opened: Open, flawed: Path, tiny_model: Path
+) -> None:
+    async with opened((120, 36), deck_for(flawed, tiny_model), "data") as pilot:
+        await sees(pilot, "31 usable")
+        await pilot.press("down", "t")
+        await sees(pilot, "No tokens: Row 2 is not usable")
+        await sees(pilot, "this is no json")
+
+
 async def test_a_cleaned_copy_is_saved_and_nothing_is_overwritten(
     opened: Open, flawed: Path, tiny_model: Path
 ) -> None:

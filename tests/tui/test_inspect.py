@@ -50,6 +50,50 @@ def test_the_report_for_people(source: Path) -> None:
     assert "\u202e" not in result.stdout
 
 
+def test_json_holds_nothing_that_a_terminal_would_obey(tmp_path: Path) -> None:
+    evil = "\x9b31m\u202e\x7f\x1b[2J"
+    path = write(tmp_path / f"{evil}.jsonl", [{f"kys{evil}": "q", f"vast{evil}": "a"}])
+    result = run(str(path), "--json", fails=True)
+    assert result.stdout.isascii()
+    assert not set(result.stdout) & set("\x1b\x7f")
+    assert evil in json.loads(result.stdout)["error"]
+
+
+def test_columns_without_known_names_are_suggested_with_a_preview(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"kysymys": "Why?", "vastaus": "Because.", "id": 7}])
+    result = run(str(path), fails=True)
+    assert "prompt = kysymys, completion = vastaus" in result.stdout
+    assert "prompt  Why?" in result.stdout
+    assert "answer  Because." in result.stdout
+    assert "--map prompt=kysymys --map completion=vastaus" in str(result.exception)
+    tree = as_json(str(path), "--map", "prompt=kysymys", "--map", "completion=vastaus")
+    assert (tree["format"], tree["usable"]) == ("prompt-completion", 1)
+
+
+def test_a_row_is_shown_as_the_training_sees_it(source: Path, tiny_model: Path) -> None:
+    model = ("--model", str(tiny_model))
+    text = run(str(source), *model, "--row", "4", "--row", "23").stdout
+    assert "Row 4 as the training sees it" in text
+    assert "✓ learns to stop" in text
+    assert "  trained   " in text
+    assert "\x1b" not in text
+    (row,) = as_json(str(source), *model, "--row", "4", "--train-on", "all")["rows"]
+    (sequence,) = row["sequences"]
+    assert sequence["total"] == len(sequence["spans"])
+    assert sequence["trained"] == sum(span["kind"] == "trained" for span in sequence["spans"])
+    for number, words in (("22", "is not usable"), ("99", "There is no row 99")):
+        with pytest.raises(UserError, match=words):
+            run(str(source), *model, "--row", number)
+    with pytest.raises(UserError, match="no tokenizer"):
+        run(str(source), "--row", "4")
+
+
+def test_lengths_are_drawn(source: Path, tiny_model: Path) -> None:
+    text = run(str(source), "--model", str(tiny_model)).stdout
+    assert "histogram" in text
+    assert "━" in text
+
+
 def test_a_cleaned_copy_and_its_list(source: Path, tmp_path: Path) -> None:
     before, copy = source.read_bytes(), tmp_path / "copy.jsonl"
     tree = as_json(str(source), "--write", str(copy))

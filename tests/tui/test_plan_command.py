@@ -214,3 +214,13 @@ def test_pairs_are_planned_for_preference_tuning(plan: Plan, rows: Path) -> None
     star = tree["candidates"][tree["recommended"]]
     assert (tree["objective"], star["objective"]) == ("dpo", "dpo")
     assert star["learning_rate"] <= 5e-6
+
+
+def test_a_mapping_goes_into_the_recipe(plan: Plan, tmp_path: Path) -> None:
+    strange = tmp_path / "strange.jsonl"
+    rows = [{"kysymys": f"What is {n}?", "vastaus": f"It is {n}."} for n in range(300)]
+    strange.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    target = tmp_path / "recipe.yaml"
+    more = ("--map", "prompt=kysymys", "--map", "completion=vastaus", "--write", str(target))
+    tree_of(plan(str(strange), "--vram", "24GiB", *more, "--json", source=False))
+    assert load_recipe(target).data.mapping == {"prompt": "kysymys", "completion": "vastaus"}

@@ -13,6 +13,7 @@ from core.methods import METHODS
 from core.objectives import OBJECTIVES
 from core.text import printable
 from core.units import parse_bytes
+from tui.commands.data import parse_mapping
 from tui.commands.plan_text import elsewhere_lines, plan_lines
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Memory(click.ParamType[int]):
     metavar="FILE",
     help="Held-out rows for the recipe, instead of a share of SOURCE.",
 )
+@click.option("--map", "pairs", multiple=True, metavar="ROLE=COLUMN", help="Name a column's role.")
 @click.option("--write", type=click.Path(path_type=Path), help="Write the recommended recipe.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def plan(
@@ -97,6 +99,7 @@ def plan(
     price: float | None,
     preset: str | None,
     held_out: tuple[str, ...],
+    pairs: tuple[str, ...],
     write: Path | None,
     as_json: bool,
 ) -> int:
@@ -110,10 +113,11 @@ def plan(
     from core.planning.planner import plan as make_plan
     from core.planning.presets import load_preset
 
+    mapping = parse_mapping(pairs)
     recipe = load_preset(preset) if preset else None
     for file in held_out:
         check_source(file)
-    report = _counted(source, recipe.model.id if recipe else model)
+    report = _counted(source, recipe.model.id if recipe else model, mapping)
     measured = measurements()
     found = make_plan(
         read_machine(),
@@ -131,7 +135,7 @@ def plan(
     )
     _remember(price, found)
     if write is not None:
-        _write(write, found, source, held_out, report.usable, recipe)
+        _write(write, found, source, held_out, report.usable, recipe, mapping)
     if as_json:
         click.echo(json.dumps(plan_as_json(found, measured)))
     else:
@@ -139,14 +143,14 @@ def plan(
     return 0 if found.recommended is not None else 1
 
 
-def _counted(source: tuple[str, ...], model: str | None) -> Report:
+def _counted(source: tuple[str, ...], model: str | None, mapping: dict[str, str]) -> Report:
     """The report with tokens: by the model's own tokenizer where it can be had, else by that of
     the demo's model."""
     from core.data.inspection import inspect
     from core.data.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(_tokenizer_folder(model))
-    report = inspect(list(source), tokenizer=tokenizer, max_length=1_000_000)
+    report = inspect(list(source), tokenizer=tokenizer, max_length=1_000_000, mapping=mapping)
     if report.error:
         raise UserError(report.error)
     return report
@@ -188,6 +192,7 @@ def _write(
     held_out: tuple[str, ...],
     rows: int,
     preset: Recipe | None,
+    mapping: dict[str, str],
 ) -> None:
     """The recommended recipe, or the preset's with this data."""
     from core.planning.presets import with_data
@@ -201,6 +206,7 @@ def _write(
         name=Path(source[0]).stem,
         sources=[_absolute(one) for one in source],
         eval_sources=[_absolute(one) for one in held_out],
+        mapping=mapping,
         rows=rows,
     )
     recipe = with_data(preset, recipe) if preset else recipe

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 NO_SOURCE = "Open a source first: o types a path, ^t shows the files."
+NEEDS_A_SOURCE = frozenset(
+    "plan view tokens find length give_up again write train_on held_out".split()  # noqa: SIM905
+)
 WELCOME = [
     Content("Open the rows to train on: JSONL, JSON, CSV, Parquet or text; a folder; a hub id."),
     Content.styled("Type a path above (tab completes it), or pick one of these:", "$text-muted"),
@@ -248,12 +251,8 @@ class DataScreen(Place):
     # Doing
 
     def why_not(self, action: str) -> str | None:
-        needs = (
-            "plan", "view", "tokens", "find", "length", "give_up", "again", "write", "train_on",
-            "held_out",
-        )  # fmt: skip
         source = self._session.source
-        if action in needs and (source is None or source.opened is None):
+        if action in NEEDS_A_SOURCE and (source is None or source.opened is None):
             return NO_SOURCE
         if action == "plan" and source is not None and source.report and source.report.error:
             return source.report.error
@@ -350,7 +349,9 @@ class DataScreen(Place):
         if name and source is not None and source.report and source.report.complete:
             self.query_one(Errands).compare(name)
         elif name:
-            self.query_one(Errands).say("They are compared when the pass has ended.")
+            stopped = source is not None and source.progress.stage == "cancelled"
+            when = "r reads the rows anew, and compares." if stopped else "Compared after the pass."
+            self.query_one(Errands).say(when)
         else:
             self._open_again()
 

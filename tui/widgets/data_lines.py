@@ -57,7 +57,7 @@ def head_lines(source: Source, note: str, width: int) -> list[Content]:
         return [first, *error_lines(UNRECOGNISED, width)]
     if source.report is not None and source.report.error:
         return [first, *error_lines(UserError(source.report.error), width)]
-    return [first, _token_line(source.report, note)]
+    return [first, _token_line(source, note)]
 
 
 def _rows_line(opened: Opened, progress: Progress, report: Report | None) -> Content:
@@ -74,13 +74,15 @@ def _rows_line(opened: Opened, progress: Progress, report: Report | None) -> Con
     return Content.styled(opened.format, style) + Content("   " + "   ".join(parts))
 
 
-def _token_line(report: Report | None, note: str) -> Content:
+def _token_line(source: Source, note: str) -> Content:
+    report = source.report
     tokens = report.tokens if report is not None else None
     if tokens is None:
-        done = report is not None and report.complete
-        usual = (
-            "No row can be used, so there are no tokens to count." if done else "Counting tokens …"
-        )
+        usual = "Counting tokens …"
+        if report is not None and report.complete:
+            usual = "No row can be used, so there are no tokens to count."
+        elif source.progress.stage == "cancelled":
+            usual = "The pass was stopped before any tokens were counted."
         return Content.styled(note or usual, "$text-muted")
     share = f" ({100 * tokens.trained / tokens.total:.0f} %)" if tokens.total else ""
     return Content(

@@ -55,6 +55,7 @@ class DataViews(Vertical):
         self._problem: str | None = None
         self._search = ""
         self._searching = False
+        self._advised = ""
         self._back_to = 0
         """The row to go back to when a source that was opened again has come so far."""
 
@@ -112,6 +113,14 @@ class DataViews(Vertical):
             self._go_back()
             self._show_labels()
 
+    def _show_advice(self) -> None:
+        """Only what is new: an update lays out the whole screen."""
+        source = self._session.source
+        words = advice_words(source.report if source else None)
+        if words.plain != self._advised:
+            self._advised = words.plain
+            self.query_one("#advice-words", Static).update(words)
+
     def _go_back(self) -> None:
         table = self.query_one(RowTable)
         if self._back_to and self._back_to < table.count:
@@ -127,7 +136,7 @@ class DataViews(Vertical):
         if report is not None and report.complete and not self.filtered:
             self.query_one(RowTable).renew(report.rows)
         self._show_statistics()
-        self.query_one("#advice-words", Static).update(advice_words(report))
+        self._show_advice()
         self._show_labels()
         if self.view == "problems":
             self._show_pane()
@@ -320,13 +329,21 @@ class DataViews(Vertical):
     @work(thread=True, exclusive=True, group="row")
     def _fetch_row(self, number: int, as_tokens: bool) -> None:
         try:
-            if as_tokens:
-                content = tokens(self._session.client.tokens(number))
-            else:
-                content = readable(self._session.client.row(number))
+            content = self._content_of(number, as_tokens)
         except UserError as error:
             content = Content.styled(printable(str(error)), "$text-muted")
         hand_over(self, self._show_row, number, as_tokens, content)
+
+    def _content_of(self, number: int, as_tokens: bool) -> Content:
+        """The row as it is asked for; as text where it has no tokens, with the reason."""
+        client = self._session.client
+        if not as_tokens:
+            return readable(client.row(number))
+        try:
+            return tokens(client.tokens(number))
+        except UserError as error:
+            why = Content.styled(f"No tokens: {printable(str(error))}", "$text-muted")
+            return why + Content("\n\n") + readable(client.row(number))
 
     def _show_row(self, number: int, as_tokens: bool, content: Content) -> None:
         row = self.query_one(RowTable).selected

@@ -14,9 +14,11 @@ from core.units import count_text
 from tui.widgets.painted import LiveLines
 from tui.widgets.row_pane import Pane
 
-MOST_BINS = 24
+MOST_BINS = 25
 NAMES_WIDTH = 13
 NATURE_HEIGHT = 9
+FEW = 0.005
+"""A share that would be shown as none."""
 FIGURES_WIDTH = 51
 BESIDE_FROM = 108
 """The width from which the figures stand beside the histogram, not below it."""
@@ -164,7 +166,8 @@ def nature_lines(report: Report | None, width: int) -> list[Content]:
         lines.append(_spread_line("tokens", tokens.responses, " trained a row"))
     roles = [f"{count_text(count)} {role}" for role, count in found.roles.items()]
     lines += _listed("turns of", roles, width)
-    languages = [f"{name} {100 * share:.0f} %" for name, share in found.languages.items()]
+    languages = [f"{name} {100 * share:.0f} %" if share >= FEW else f"{name} under 1 %"
+                 for name, share in found.languages.items()]  # fmt: skip
     lines += _listed("languages", languages, width)
     if tokens is not None and tokens.padding is not None:
         waste = tokens.padding

@@ -111,7 +111,7 @@ def test_only_better_answers_are_trained(tmp_path: Path, tokenizer: Tokenizer) -
 
 def test_refuses_what_cannot_be_trained(tmp_path: Path, tokenizer: Tokenizer) -> None:
     source = write(tmp_path / "a.jsonl", [turns(("user", "x"))])
-    with pytest.raises(UserError, match="None of the 1 rows"):
+    with pytest.raises(UserError, match="The only row in"):
         prepare(recipe(source), tokenizer, tmp_path / "data")
     assert not is_prepared(tmp_path / "data")
     with pytest.raises(UserError):
