@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from core.methods import METHODS
 from core.planning.candidates import Candidate
-from core.planning.search import retune
+from core.planning.search import checkpointings, retune
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -36,6 +36,8 @@ def why_not(candidate: Candidate, knob: str) -> str | None:
         return f"{method.title} has no rank."
     if knob == "targets" and "target_modules" not in method.knobs:
         return f"{method.title} has its own places in the model."
+    if knob == "checkpointing" and len(checkpointings(candidate.method)) == 1:
+        return f"{method.title} does not go with gradient checkpointing."
     if knob == "bits" and len(method.bits) == 1:
         return f"{method.title} trains on a base of {method.bits[0]} bits only."
     return None

@@ -65,6 +65,12 @@ def optimizers(method: MethodName) -> tuple[str, ...]:
     return ("adamw", "paged-adamw-8bit") if weights else ("adamw",)
 
 
+def checkpointings(method: MethodName) -> tuple[bool, ...]:
+    """Whether activations can be computed twice: a prefix is a cache of keys and values, and a
+    layer that is computed again is given none."""
+    return (False,) if method == "prefix" else (False, True)
+
+
 def candidate_for(
     card: ModelCard, method: MethodName, basis: Basis, seq_length: int | None = None
 ) -> Candidate:
@@ -102,12 +108,17 @@ def _quickest(start: Settings) -> Candidate:
     for optimizer in optimizers(start.method):
         tries = (
             replace(start, checkpointing=checkpointing, optimizer=optimizer)
-            for checkpointing in (False, True)
+            for checkpointing in checkpointings(start.method)
         )
         fitting = [priced(found) for settings in tries if (found := _largest_fitting(settings))]
         if fitting:
             return min(fitting, key=lambda c: (effort(c), c.gradient_checkpointing))
-    return priced(replace(start, optimizer=optimizers(start.method)[-1]).with_rows(1))
+    leanest = replace(
+        start,
+        optimizer=optimizers(start.method)[-1],
+        checkpointing=checkpointings(start.method)[-1],
+    )
+    return priced(leanest.with_rows(1))
 
 
 def default_length(basis: Basis, card: ModelCard) -> int:
@@ -285,6 +296,8 @@ def retune(
         if gradient_checkpointing is None
         else gradient_checkpointing,
     )
+    if True not in checkpointings(after.method):
+        after = replace(after, checkpointing=False)
     if gradient_accumulation is not None:
         micro = micro_batch or after.micro_batch
         hyper = replace(hyper, effective_batch=micro * gradient_accumulation)

@@ -9,7 +9,8 @@ from core.models.catalogue import ModelShape
 from core.planning.work import Work, forward_flops, learning_sequences, training_flops
 
 GPU_UTILISATION = 0.35  # of the dense peak, for large models and full batches
-CPU_FLOPS_PER_CORE = 100e9  # bf16 on a server core: SmolLM2-135M, LoRA, 377 tokens/s on two
+CPU_FLOPS_PER_CORE = 110e9  # bf16 on a server core: SmolLM2-135M, LoRA, 377 tokens/s on two
+FILLING_TOKENS_CPU = 32  # tokens in a micro-batch at which half of that is reached
 UNKNOWN_GPU_FLOPS = 100e12  # only ever used together with what was measured on that GPU
 SATURATING_TOKENS = 1024  # tokens in a micro-batch at which half the rest of the speed is there
 SATURATING_WIDTH = 768
@@ -48,9 +49,10 @@ def seconds_per_judged_token(
 
 
 def _utilisation(shape: ModelShape, batch: float, *, on_gpu: bool) -> float:
-    """The share of the peak that is reached: small models and batches do not fill a GPU."""
+    """The share of the peak that is reached: small models and batches do not fill a GPU, and a row
+    alone does not fill a CPU."""
     if not on_gpu:
-        return 1.0
+        return batch / (batch + FILLING_TOKENS_CPU)
     filled = batch / (batch + SATURATING_TOKENS)
     return GPU_UTILISATION * filled * shape.hidden / (shape.hidden + SATURATING_WIDTH)
 

@@ -342,6 +342,7 @@ async def test_a_knob_that_a_method_has_not_says_so(
         for method, key, words in (
             ("ia3", "R", "IA3 has no rank"),
             ("ia3", "T", "IA3 has its own places"),
+            ("prefix", "c", "does not go with gradient checkpointing"),
             ("pissa", "b", "PiSSA trains on a base of 16 bits only"),
         ):
             screen._replace(with_method(screen.selected, method))

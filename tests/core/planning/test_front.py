@@ -86,6 +86,18 @@ def test_every_method_is_planned_and_written(method: MethodName) -> None:
         assert recipe.training.learning_rate == star.hyper.learning_rate
 
 
+def test_a_prefix_is_never_computed_twice() -> None:
+    tight = plan(machine(6), CHAT, methods=["prefix"]).candidates
+    assert not any(one.gradient_checkpointing for one in tight)
+    star = found(plan(machine(24), CHAT), MODEL, "qlora")
+    assert not retune(
+        retune(star, gradient_checkpointing=True), method="prefix"
+    ).gradient_checkpointing
+    (alone,) = {one.gradient_checkpointing for one in plan(
+        machine(24), CHAT, models=[card_for("Qwen/Qwen3-4B")], methods=["prefix"]).candidates}  # fmt: skip
+    assert alone is False
+
+
 def test_another_method_brings_its_own_hyper_parameters() -> None:
     star = found(plan(machine(24), CHAT), MODEL, "qlora")
     vera = retune(star, method="vera")
