@@ -105,20 +105,30 @@ def with_method(candidate: Candidate, method: MethodName) -> Candidate:
 
 
 def _quickest(start: Settings) -> Candidate:
-    for optimizer in optimizers(start.method):
-        tries = (
-            replace(start, checkpointing=checkpointing, optimizer=optimizer)
-            for checkpointing in checkpointings(start.method)
-        )
-        fitting = [priced(found) for settings in tries if (found := _largest_fitting(settings))]
-        if fitting:
-            return min(fitting, key=lambda c: (effort(c), c.gradient_checkpointing))
+    """The leanest settings are tried first: where they do not fit, nothing does."""
+    usual = optimizers(start.method)
     leanest = replace(
-        start,
-        optimizer=optimizers(start.method)[-1],
-        checkpointing=checkpointings(start.method)[-1],
-    )
-    return priced(leanest.with_rows(1))
+        start, optimizer=usual[-1], checkpointing=checkpointings(start.method)[-1]
+    ).with_rows(1)
+    prediction = predicted(leanest)
+    if prediction.high <= start.basis.free_bytes:
+        for optimizer in usual:
+            fitting = _fitting(replace(start, optimizer=optimizer))
+            if fitting:
+                return min(fitting, key=lambda c: (effort(c), c.gradient_checkpointing))
+    return priced(leanest, prediction)
+
+
+def _fitting(start: Settings) -> list[Candidate]:
+    """With the most rows that fit, without checkpointing and with it, where that may be quicker."""
+    found = []
+    for checkpointing in checkpointings(start.method):
+        largest = _largest_fitting(replace(start, checkpointing=checkpointing))
+        if largest is not None:
+            found.append(priced(*largest))
+            if largest[0].micro_batch == _most_rows(start):
+                break  # computing anything twice could only take longer
+    return found
 
 
 def default_length(basis: Basis, card: ModelCard) -> int:
@@ -131,18 +141,22 @@ def default_length(basis: Basis, card: ModelCard) -> int:
     return min(wanted, card.shape.context or wanted)
 
 
-def _largest_fitting(settings: Settings) -> Settings | None:
-    """With the most rows a micro-batch can hold, halving from the effective batch."""
-    if not _fits(settings.with_rows(1)):
-        return None
-    micro = _most_rows(settings)
-    while not _fits(found := settings.with_rows(micro)):
-        micro //= 2
-    return found
-
-
-def _fits(settings: Settings) -> bool:
-    return predicted(settings).high <= settings.basis.free_bytes
+def _largest_fitting(settings: Settings) -> tuple[Settings, Prediction] | None:
+    """With the most rows a micro-batch can hold, found by halving the range of sizes."""
+    sizes = [_most_rows(settings)]
+    while sizes[-1] > 1:
+        sizes.append(sizes[-1] // 2)
+    best, low, high = None, 0, len(sizes)
+    at = low  # the largest is tried first: it mostly fits
+    while low < high:
+        tried = settings.with_rows(sizes[at])
+        prediction = predicted(tried)
+        if prediction.high <= settings.basis.free_bytes:
+            best, high = (tried, prediction), at
+        else:
+            low = at + 1
+        at = (low + high) // 2
+    return best
 
 
 def _most_rows(settings: Settings) -> int:
@@ -178,9 +192,9 @@ def predicted(settings: Settings) -> Prediction:
     )
 
 
-def priced(settings: Settings) -> Candidate:
-    """The candidate of these settings, with its memory, time and money."""
-    basis, prediction = settings.basis, predicted(settings)
+def priced(settings: Settings, prediction: Prediction | None = None) -> Candidate:
+    """The candidate of these settings, with its memory (unless that is known), time and money."""
+    basis, prediction = settings.basis, prediction or predicted(settings)
     pace = basis.calibration.pace(settings.method, settings.card.shape.parameters, basis.objective)
     seconds = _seconds(settings, pace.factor)
     price = basis.dollars_per_hour
