@@ -7,17 +7,19 @@ same run again. Names are the field's standard terms.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from core.errors import UserError, describe_os_error
 from core.methods import METHODS, Bits, Method, MethodName, refusal
+from core.objectives import OBJECTIVES, Objective, ObjectiveName
 
 Switch = Literal["auto"] | bool
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup"]
-Objective = Literal["sft", "pretrain", "dpo", "kto", "orpo"]
+Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
+Balance = Literal["auto"] | Annotated[float, Field(gt=0)]
 
 
 class _Section(BaseModel):
@@ -90,11 +92,22 @@ class MethodSection(_Section):
 class ObjectiveSection(_Section):
     """What the model is made better at."""
 
-    name: Objective = Field(
+    name: ObjectiveName = Field(
         "sft",
         description="sft: answers; pretrain: text; dpo, orpo: chosen over rejected; kto: good, bad",
     )
-    beta: float = Field(0.1, gt=0, description="dpo, kto, orpo: how close to stay to the base")
+    beta: float = Field(
+        0.1, gt=0, description="dpo, kto: how close to stay to the base; orpo: weight of the odds"
+    )
+    desirable_weight: Balance = Field(
+        "auto", description="kto: weight of good rows; auto: good and bad count the same in sum"
+    )
+    undesirable_weight: Balance = Field("auto", description="kto: weight of bad rows")
+
+    @property
+    def spec(self) -> Objective:
+        """What the objective learns from."""
+        return OBJECTIVES[self.name]
 
 
 class TrainingSection(_Section):
@@ -102,15 +115,29 @@ class TrainingSection(_Section):
 
     epochs: float = Field(3.0, gt=0)
     max_steps: int | None = Field(None, ge=1, description="stops earlier than `epochs` would")
-    learning_rate: float = Field(2e-4, gt=0, lt=1)
+    learning_rate: float = Field(2e-4, gt=0, lt=1, description="default: the method's usual")
     schedule: Schedule = "cosine"
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps")
     micro_batch: int = Field(4, ge=1, description="rows in one forward pass")
     gradient_accumulation: int = Field(4, ge=1, description="micro-batches in one step")
+    batch: int | None = Field(
+        None, ge=1, description="rows in one step; micro_batch is then the largest that fits"
+    )
     optimizer: Literal["adamw", "adamw-8bit", "paged-adamw-8bit", "sgd"] = "adamw"
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm; 0: no")
     gradient_checkpointing: Switch = Field("auto", description="less memory, a third more compute")
+    packing: Switch = Field(
+        "auto", description="rows end to end, without padding, where the model keeps them apart"
+    )
+    attention: Literal["auto", "sdpa", "flash", "flex", "eager"] = Field(
+        "auto", description="kernel for attention; auto: flash where it is installed"
+    )
+    kernels: Literal["auto", "none", "liger"] = Field(
+        "auto", description="faster layers, if installed and if they give the same loss"
+    )
+    compile: Switch = Field("auto", description="torch.compile of the layers; auto: long GPU runs")
+    tf32: Switch = Field("auto", description="products of fp32 matrices in TF32, on GPUs")
     eval_steps: int | None = Field(None, ge=1, description="default: ten times a run")
     save_steps: int | None = Field(None, ge=1, description="default: as often as evaluation")
     save_minutes: float | None = Field(
@@ -121,12 +148,15 @@ class TrainingSection(_Section):
         "auto", description="end when the held-out loss only rises; auto: with small data"
     )
     patience: int = Field(3, ge=1, description="evaluations clearly worse than the best, in a row")
+    trackers: list[Tracker] = Field(
+        default_factory=list, description="tensorboard, wandb, trackio, mlflow: sent to as well"
+    )
     seed: int = 42
 
     @property
     def effective_batch(self) -> int:
         """Rows that one optimiser step sees."""
-        return self.micro_batch * self.gradient_accumulation
+        return self.batch or self.micro_batch * self.gradient_accumulation
 
 
 class EvaluationSection(_Section):
@@ -153,6 +183,13 @@ class HardwareSection(_Section):
     )
     dollars_per_hour: float | None = Field(None, ge=0, description="for the running cost")
 
+    @property
+    def one_gpu(self) -> str:
+        """The device of what a single process does: `gpu`, or the first of those in `gpus`."""
+        if self.gpu == "auto" and isinstance(self.gpus, list) and self.gpus:
+            return str(self.gpus[0])
+        return self.gpu
+
 
 class Recipe(_Section):
     """One run, complete."""
@@ -166,8 +203,25 @@ class Recipe(_Section):
     training: TrainingSection = Field(default_factory=TrainingSection)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     hardware: HardwareSection = Field(default_factory=HardwareSection)
-    merge: bool = Field(True, description="write merged/ when the training has ended")
+    merge: bool = Field(
+        True, description="write merged/ when the training has ended, where the method can"
+    )
     trial: bool = Field(False, description="a few steps on some 100 rows, to prove the set-up")
+
+    @model_validator(mode="after")
+    def _can_be_checkpointed(self) -> Recipe:
+        method = self.method.spec
+        if self.training.gradient_checkpointing is True and not method.allows_checkpointing:
+            raise ValueError(
+                f"training.gradient_checkpointing does not go with {method.title}; leave it out, "
+                "or choose another method.name"
+            )
+        return self
+
+    @property
+    def ends_with_merge(self) -> bool:
+        """Whether an adapter is to be merged into its base when the training has ended."""
+        return self.merge and self.method.spec.has_adapter and self.method.spec.merges
 
     @model_validator(mode="before")
     @classmethod
@@ -181,7 +235,13 @@ class Recipe(_Section):
             for key in ("method", "objective"):
                 if isinstance(value.get(key), str):
                     value = {**value, key: {"name": value[key]}}
+            value = _with_usual_rate(value)
         return value
+
+    @property
+    def encodes(self) -> Literal["assistant", "last", "all", "text"]:
+        """How rows become tokens: `text` is everything, in as many pieces as it takes."""
+        return "text" if self.objective.name == "pretrain" else self.data.train_on
 
     def to_yaml(self) -> str:
         """The recipe as YAML, keys in the order of this file."""
@@ -192,12 +252,25 @@ class Recipe(_Section):
     def with_changes(self, assignments: list[str]) -> Recipe:
         """A copy with `key.path=value` assignments applied; values are YAML. UserError if bad."""
         tree = self.model_dump(mode="json")
+        if self.training.learning_rate == self.method.spec.rate:
+            del tree["training"]["learning_rate"]  # another method has another usual one
         for assignment in assignments:
             path, separator, text = assignment.partition("=")
             if not separator:
                 raise UserError(f"“{assignment}” sets nothing.", "Write it as key=value.")
             _assign(tree, path.strip().split("."), _yaml_value(text, path))
         return parse_recipe(tree, "--set")
+
+
+def _with_usual_rate(tree: dict[str, Any]) -> dict[str, Any]:
+    """Without a learning rate of its own a recipe has that of its method."""
+    method, training = tree.get("method", {}), tree.get("training", {})
+    if not isinstance(method, dict) or not isinstance(training, dict):
+        return tree
+    name = method.get("name", "lora")
+    if "learning_rate" in training or name not in get_args(MethodName):
+        return tree
+    return {**tree, "training": {**training, "learning_rate": METHODS[name].rate}}
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -38,6 +38,16 @@ def test_settings_are_changed_by_key() -> None:
     assert changed.name == "second"
 
 
+def test_a_method_brings_its_usual_learning_rate() -> None:
+    recipe = parse_recipe(MINIMAL, "here")
+    assert recipe.training.learning_rate == 2e-4
+    prompt = recipe.with_changes(["method.name=prompt", "method.virtual_tokens=8"])
+    assert prompt.training.learning_rate == 3e-2
+    own = recipe.with_changes(["training.learning_rate=1e-3"]).with_changes(["method.name=full"])
+    assert own.training.learning_rate == 1e-3
+    assert parse_recipe({**MINIMAL, "method": "full"}, "here").training.learning_rate == 2e-5
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -47,6 +57,9 @@ def test_settings_are_changed_by_key() -> None:
         ("model: x\ndata: y\nmethd: {}\n", "methd is not a known key"),
         ("model: x\ndata: y\nmethod: {rank: 0}\n", "method.rank"),
         ("model: x\ndata: y\nmethod: {name: lorra}\n", "method.name"),
+        ("model: x\ndata: y\nmethod: {name: [lora]}\n", "method.name"),
+        ("model: x\ndata: y\nmethod: {name: pissa, bits: 4}\n", "PiSSA trains on a base of 16"),
+        ("model: x\ndata: y\nmethod: 3\n", "method"),
         ("model: x\ndata: y\ntraining: {learning_rate: -1}\n", "training.learning_rate"),
     ],
 )

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan", "What fits, how long it takes, what it costs"),
     "estimate": ("planning", "Peak memory of one model and method"),
     "train": ("journey", "Train a recipe"),
+    "nodes": ("journey", "The commands for a recipe on several machines"),
     "runs": ("runs", "List the runs"),
     "attach": ("journey", "Watch a run: its history and the live tail"),
     "stop": ("runs", "Stop a run with a checkpoint"),

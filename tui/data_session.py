@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.data.client import DataClient
 from core.data.report import Report
 from core.data.rows import Opened, Progress
 from core.errors import UserError
 from core.units import bytes_text
+
+if TYPE_CHECKING:
+    from core.data.encoding import TrainOn
 
 
 @dataclass(slots=True)
@@ -21,6 +25,7 @@ class Source:
     mapping: dict[str, str]
     model: str
     max_length: int
+    train_on: TrainOn = "assistant"
     opened: Opened | None = None
     progress: Progress = field(default_factory=Progress)
     report: Report | None = None
@@ -49,6 +54,7 @@ class DataSession:
             [source.name],
             tokenizer=folder,
             max_length=source.max_length,
+            train_on=source.train_on,
             mapping=source.mapping,
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from core.data.encoding import TrainOn
     from core.data.report import Report
     from core.hardware.machine import Machine
     from core.recipe import Recipe
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
 class Deck:
     """The thread through the journey: data → recipe → run.
 
-    `source` and `report` come from the Data screen, `recipe` from Plan, `run` is the one that
-    Train, Result and Chat show, `machine` is the latest reading.
+    `source`, `report`, the rows held out and what is trained come from the Data screen, `recipe`
+    from Plan, `run` is the one that Train, Result and Chat show, `machine` is the latest reading.
     """
 
     source: str | None = None
     report: Report | None = None
     mapping: dict[str, str] = field(default_factory=dict)
+    held_out: str | None = None
+    train_on: TrainOn = "assistant"
     model: str | None = None
     max_length: int = 1024
     recipe: Recipe | None = None

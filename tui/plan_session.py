@@ -171,7 +171,9 @@ class PlanSession:
             candidate,
             name=self.run_name,
             sources=[self.deck.source or ""],
+            eval_sources=[self.deck.held_out] if self.deck.held_out else [],
             mapping=self.deck.mapping,
+            train_on=self.deck.train_on,
             rows=report.usable if report else 0,
         )
 

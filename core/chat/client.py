@@ -26,17 +26,22 @@ from core.chat.events import ChatEvent, Loading, Notice, Piece, Turn
 from core.children import Child
 from core.data.examples import Message
 from core.errors import UserError
+from core.methods import Bits
 from core.recipe import load_recipe
 from core.runs.directory import RunDirectory
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model comes from: a folder or a hub id, with an adapter on top or without."""
+    """Where a model comes from: a folder or a hub id, with an adapter on top or without.
+
+    `bits`: of the weights that the adapter was trained on.
+    """
 
     id: str
     revision: str | None = None
     adapter: str | None = None
+    bits: Bits = 16
 
 
 class ChatClient:
@@ -172,7 +177,8 @@ def chat_with_run(run: RunDirectory, *, compare: bool = False) -> ChatClient:
     if (run.merged / "config.json").is_file():
         tuned = ModelSource(str(run.merged))
     elif (run.adapter / "adapter_config.json").is_file():
-        tuned = ModelSource(base.id, base.revision, str(run.adapter))
+        bits = recipe.method.base_bits
+        tuned = ModelSource(base.id, base.revision, str(run.adapter), bits)
     else:
         raise UserError(
             f"{run.id} has no trained model yet.", "Let it train to the end, or resume it."

@@ -123,11 +123,12 @@ def load(spec: dict[str, Any], wire: ChatWire) -> list[Speaker]:
     quiet_transformers()
     for folder in folders.values():
         check_model_folder(folder)
-    device = choose_device(sum(map(weight_bytes, folders.values())), spec["device"])
+    needed = sum(weight_bytes(folder, spec[who]["bits"]) for who, folder in folders.items())
+    device = choose_device(needed, spec["device"])
     speakers = []
     for who, folder in folders.items():
         wire.loading("loading", text="the base" if who == "base" else folder.name)
-        speakers.append(_speaker(who, folder, spec[who]["adapter"], device))
+        speakers.append(_speaker(who, folder, spec[who], device))
     return speakers
 
 
@@ -144,15 +145,17 @@ def _locate(source: dict[str, Any], wire: ChatWire) -> Path:
     return locate(source["id"], source["revision"], progress)
 
 
-def _speaker(who: str, folder: Path, adapter: str | None, device: str) -> Speaker:
+def _speaker(who: str, folder: Path, source: dict[str, Any], device: str) -> Speaker:
     from core.data.tokenizer import load_tokenizer
     from core.inference.loading import load_model
 
-    top = Path(adapter) if adapter is not None else None
-    model = load_model(folder, device, top)
+    top = Path(source["adapter"]) if source["adapter"] is not None else None
+    model = load_model(folder, device, top, source["bits"])
     # An adapter brings the tokenizer and template it was trained with, if they differ.
     own = top if top is not None and (top / "tokenizer.json").is_file() else folder
     context = getattr(model.config, "max_position_embeddings", None)
+    if context is not None:
+        context -= getattr(model, "virtual_tokens", 0)
     return Speaker(who, model, load_tokenizer(own), context)
 
 

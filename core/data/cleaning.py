@@ -33,6 +33,7 @@ _IN_WORDS = {
     "no-trained-tokens": "no token of it would be trained on",
     "too-long": "it is longer than max_length",
     "no-stop-token": "its last token does not end generation",
+    "unshown-tool-call": "the model's template does not show its tool call",
     "conflicting-answers": "another row answers the same prompt differently",
     "response-length-outlier": "its answer is far longer or shorter than the others",
     "inconsistent-format": "its answer has another form than nearly all others",

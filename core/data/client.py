@@ -31,10 +31,10 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock, Thread
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from core.children import Child, Message
-from core.data.report import Report, report_from_wire
+from core.data.report import Leakage, Report, leakage_from_wire, report_from_wire
 from core.data.rows import (
     CleanCopy,
     MappingTrial,
@@ -50,6 +50,9 @@ from core.data.rows import (
     trial_from_wire,
 )
 from core.errors import UserError
+
+if TYPE_CHECKING:
+    from core.data.encoding import TrainOn
 
 SERVICE = "core.data.service"
 _Waiting = tuple[Child, queue.SimpleQueue[Message]]
@@ -94,7 +97,7 @@ class DataClient:
         *,
         tokenizer: Path | None = None,
         max_length: int = 1024,
-        train_on: Literal["assistant", "last", "all"] = "assistant",
+        train_on: TrainOn = "assistant",
         mapping: Mapping[str, str] | None = None,
     ) -> Opened:
         """Open files, folders, globs or hub ids; answer with the first rows and start the pass.
@@ -152,6 +155,11 @@ class DataClient:
         """Write a cleaned copy of the open source (`core.data.cleaning`). It may take minutes;
         other calls are answered meanwhile. UserError when the file is there already."""
         return CleanCopy(**self._ask({"ask": "clean", "file": str(file)}))
+
+    def compare(self, held_out: Sequence[str]) -> Leakage:
+        """Which rows are also in the data held out for evaluation; once the pass has ended. The
+        report that follows says so too. Other calls are answered meanwhile."""
+        return leakage_from_wire(self._ask({"ask": "compare", "source": list(held_out)}))
 
     def cancel(self) -> None:
         """Give up the pass that is running; rows that are known stay readable."""

@@ -29,7 +29,8 @@ def read_columnar(file: DataFile, meter: Meter | None = None) -> Iterator[Record
     except (pyarrow.ArrowException, OSError) as error:
         if number == 0:
             raise UserError(
-                f"{source} cannot be read: {error}.", "It may be damaged: copy it anew."
+                f"{source} cannot be read: {str(error).rstrip('.')}.",
+                "It may be damaged: copy it anew.",
             ) from error
         reason = f"the file cannot be read from here on: {error}"
         yield Record(number + 1, None, "invalid-json", reason, source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import orjson
@@ -10,19 +11,27 @@ import orjson
 from core.data.examples import Message
 
 _ROLE_NAMES = {
-    "system": ("system", "developer"),
-    "user": ("user", "human", "prompter", "customer", "usr", "question", "instruction"),
+    "system": ("system", "developer", "system_prompt", "system_message"),
+    "user": (
+        "user", "human", "prompter", "customer", "usr", "question", "instruction", "input", "query",
+        "prompt", "client",
+    ),
     "assistant": (
-        "assistant", "gpt", "bot", "chatgpt", "model", "ai", "chatbot", "bing", "bard", "claude",
-        "answer", "response", "agent", "function_call", "tool_call",
+        "assistant", "gpt", "bot", "chatgpt", "model", "ai", "chatbot", "chat_bot", "bing", "bard",
+        "claude", "gemini", "llm", "openai", "answer", "response", "output", "reply", "agent",
+        "ai_assistant", "function_call", "tool_call",
     ),
     "tool": (
         "tool", "function", "observation", "tool_response", "function_response", "ipython",
-        "tool_result",
+        "tool_result", "tool_output", "function_result",
     ),
 }  # fmt: skip
 _PLAIN_ROLES = frozenset(_ROLE_NAMES)
+_TEXTS = frozenset(("content", "value", "text", "tool_calls"))
 ROLE_OF = {name: role for role, names in _ROLE_NAMES.items() for name in names}
+_MODEL = re.compile(r"gpt[-_ .\d]")
+"""ShareGPT's pages name the model that answered: `gpt-4`."""
+_SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 _KEPT = ("name", "tool_call_id", "weight", "reasoning_content", "thinking", "reasoning")
 
 
@@ -44,7 +53,62 @@ def read_turns(value: Any, column: str) -> tuple[Message, ...]:
         raise Unusable("missing-field", f"{column} is not a list of turns")
     if _are_plain(turns):
         return tuple(turns)
+    turns = _parted(turns)
     return tuple([_read_turn(turn, position) for position, turn in enumerate(turns, 1)])
+
+
+def are_turns(value: Any) -> bool:
+    """Whether this is a list of turns, by what its first looks like."""
+    turns = parse_embedded(value)
+    first = turns[0] if isinstance(turns, list) and turns else None
+    if not isinstance(first, dict):
+        return False
+    return ("role" in first or "from" in first) and not _TEXTS.isdisjoint(first)
+
+
+def is_sharegpt(value: Any) -> bool:
+    """Whether these are turns in ShareGPT's spelling."""
+    turns = parse_embedded(value)
+    if not isinstance(turns, list) or not turns:
+        return False
+    first = turns[0]
+    return isinstance(first, dict) and "role" not in first and "from" in first
+
+
+def read_transcript(text: str) -> list[Message] | None:
+    """`Human: … Assistant: …` as turns; None for any other text."""
+    before, *parts = _SPEAKER.split(text.strip())
+    if before.strip() or len(parts) < 4:
+        return None
+    return [
+        {"role": ROLE_OF.get(name.lower(), "assistant"), "content": said.strip()}
+        for name, said in zip(parts[::2], parts[1::2], strict=True)
+    ]
+
+
+def _parted(turns: list[Any]) -> list[Any]:
+    """Turns that hold what was asked and what was answered, as two turns each."""
+    parted: list[Any] = []
+    for turn in turns:
+        sides = _sides(turn) if isinstance(turn, dict) else None
+        parted += sides or [turn]
+    return parted
+
+
+def _sides(turn: dict[str, Any]) -> list[Message] | None:
+    if "role" in turn or "from" in turn:
+        return None
+    roles = {role_of(name): name for name in turn if role_of(name) in ("user", "assistant")}
+    if len(roles) < 2:
+        return None
+    return [{"role": role, "content": turn[roles[role]]} for role in ("user", "assistant")]
+
+
+def role_of(spelled: str) -> str | None:
+    """The usual name of a role; None for one that is not known."""
+    name = spelled.strip().lower()
+    known = ROLE_OF.get(name) or ROLE_OF.get(re.sub(r"[-\s]+", "_", name))
+    return known or ("assistant" if _MODEL.match(name) else None)
 
 
 def _are_plain(turns: list[Any]) -> bool:
@@ -66,7 +130,7 @@ def _read_turn(turn: Any, position: int) -> Message:
     if not isinstance(turn, dict):
         raise Unusable("missing-field", f"turn {position} is not an object")
     spelled = turn.get("role", turn.get("from"))
-    role = ROLE_OF.get(spelled.strip().lower()) if isinstance(spelled, str) else None
+    role = role_of(spelled) if isinstance(spelled, str) else None
     if spelled is None:
         raise Unusable("missing-field", f"turn {position} has no role")
     if role is None:

@@ -26,8 +26,10 @@ from core.data.encoded import SpanKind
 from core.data.examples import Conversation, Example, Judged, Message, Preference, Text
 from core.data.tokenizer import Offset, Tokenizer
 
-TrainOn = Literal["assistant", "last", "all"]
+TrainOn = Literal["assistant", "last", "all", "text"]
 Tools = Sequence[dict[str, Any]]
+NO_CALLS = "the template does not show tool calls"
+"""Why an answer that is a tool call is not trained, for some templates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,33 @@ def encode(
     """The training sequences of a row, cut at `max_length` (None: not at all).
 
     Mostly one. A preference row gives two, the chosen answer first. A row that the template
-    refuses gives one empty sequence, whose note says why.
+    refuses gives one empty sequence, whose note says why. With `text` all of a row is trained
+    and nothing cut away: what is too long goes on in a further sequence.
     """
     whole = [
         _tokenize(rendered, tokenizer) for rendered in _sequences(example, tokenizer, train_on)
     ]
-    return whole if max_length is None else [truncate(one, tokenizer, max_length) for one in whole]
+    if max_length is None:
+        return whole
+    if train_on == "text":
+        return [part for one in whole for part in pieces(one, tokenizer, max_length)]
+    return [truncate(one, tokenizer, max_length) for one in whole]
+
+
+def pieces(encoded: Encoded, tokenizer: Tokenizer, max_length: int) -> list[Encoded]:
+    """A sequence in parts of at most `max_length` tokens. Each part but the first begins with the
+    last token of the one before, untrained: so every token is still predicted, and once."""
+    ids, labels = encoded.input_ids, encoded.labels
+    if len(ids) <= max_length:
+        return [encoded]
+    found = []
+    for start in range(0, len(ids) - 1, max_length - 1):
+        part = labels[start : start + max_length]
+        if start:
+            part[0] = IGNORED
+        one = _encoded(ids[start : start + max_length], part, tokenizer, encoded.notes)
+        found.append(replace(one, stop=encoded.stop))  # a part that goes on needs no end
+    return found
 
 
 def truncate(encoded: Encoded, tokenizer: Tokenizer, max_length: int) -> Encoded:
@@ -188,7 +211,7 @@ def _render_conversation(
         chosen = [at for at in chosen if at == answers[-1]]
     try:
         whole = render(kept)
-        if train_on == "all":
+        if train_on in ("all", "text"):
             end = _end_of_answer(whole, 0, len(whole), tokenizer)
             return [_Rendered(whole, ((0, end),), tuple(render.notes))]
         return _render_answers(kept, chosen, whole, render, tokenizer)
@@ -249,7 +272,16 @@ def _render_answer(
             f"The template begins generation with {added!r}, which is not in the training row.",
         )
     end = _end_of_answer(text, start, len(text), tokenizer)
+    if not _shows_calls(messages[at], text[start:end]):
+        note = f"Turn {at + 1} is not trained: {NO_CALLS}."
+        return _Rendered(text, (), (*notes, note))
     return _Rendered(text, ((start, end),), notes)
+
+
+def _shows_calls(message: Message, answer: str) -> bool:
+    """Whether an answer's tool calls are in what the template makes of it. Without them the model
+    would learn to say nothing where a call belongs."""
+    return all(call["function"]["name"] in answer for call in message.get("tool_calls") or ())
 
 
 def _end_of_header(prompt: str, text: str, before: str, tokenizer: Tokenizer) -> int:

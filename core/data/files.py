@@ -86,7 +86,7 @@ def examine(path: Path, remote: HubFile | None = None) -> DataFile:
     encoding, mark = next(
         ((name, len(bom)) for bom, name in _BOMS if head.startswith(bom)), ("utf-8", 0)
     )
-    kind = _kind(path, head, encoding, mark)
+    kind = _kind(path, head, encoding, mark, packing)
     return DataFile(path, size, kind, packing, encoding, mark, remote)
 
 
@@ -194,11 +194,12 @@ def _head(file: DataFile) -> bytes:
     return head
 
 
-def _kind(path: Path, head: bytes, encoding: str, mark: int) -> Kind:
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
-        return "arrow"
+def _kind(path: Path, head: bytes, encoding: str, mark: int, packing: str) -> Kind:
+    columnar = _columnar_kind(head)
+    if columnar is not None and packing:
+        raise UserError(f"{path} is a packed {columnar} file.", "Unpack it first.")
+    if columnar is not None:
+        return columnar
     bare = path.with_suffix("") if path.suffix.lower() in PACKED else path
     named = KINDS.get(bare.suffix.lower())
     if named in ("parquet", "arrow"):
@@ -210,6 +211,12 @@ def _kind(path: Path, head: bytes, encoding: str, mark: int) -> Kind:
     if named in (None, "json", "jsonl"):
         return _kind_of_json(text, named, whole=len(head) < HEAD_BYTES)
     return named
+
+
+def _columnar_kind(head: bytes) -> Kind | None:
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    return "arrow" if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")) else None
 
 
 def _refuse_binary(path: Path, head: bytes, encoding: str) -> None:
@@ -258,12 +265,11 @@ def _kind_of_json(text: str, named: Kind | None, *, whole: bool) -> Kind:
 
 def _kind_of_table(first: str) -> Kind:
     """Whether nameless text is a table: two names in its first line are those of known columns."""
-    from core.data.formats import ROLES
+    from core.data.columns import KNOWN_NAMES, plain_name
 
-    known = {name for names in ROLES.values() for name in names}
     for separator in "\t,;":
-        names = [cell.strip(' "').lower() for cell in first.split(separator)]
-        if len(known.intersection(names)) >= 2:
+        names = {plain_name(cell.strip(' "')) for cell in first.split(separator)}
+        if len(KNOWN_NAMES & names) >= 2:
             return "tsv" if separator == "\t" else "csv"
     return "text"
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.data.columns import ROLES, may_be_text, plain_name, roles_of
 from core.data.conversation import (
     Unusable,
+    are_turns,
     as_text,
     completion_turns,
+    is_sharegpt,
     parse_embedded,
     parse_tools,
     prompt_turns,
+    read_transcript,
     read_turns,
 )
 from core.data.examples import (
@@ -28,31 +31,6 @@ from core.data.examples import (
     Text,
 )
 from core.errors import UserError
-
-ROLES: dict[str, tuple[str, ...]] = {
-    "messages": (
-        "messages", "conversations", "conversation", "dialog", "dialogue", "chat", "turns",
-    ),
-    "prompt": (
-        "prompt", "question", "instruction", "query", "user", "human", "input", "request",
-        "problem", "task", "inputs", "source", "source_text", "user_message", "ask",
-    ),
-    "completion": (
-        "completion", "response", "answer", "output", "target", "assistant", "reply", "solution",
-        "outputs", "targets", "gpt", "bot", "model_output", "expected_output", "target_text",
-        "assistant_message", "generation",
-    ),
-    "chosen": ("chosen", "preferred", "chosen_response"),
-    "rejected": ("rejected", "dispreferred", "rejected_response"),
-    "label": ("label", "desirable", "thumbs_up"),
-    "text": ("text", "content", "document", "body"),
-    "input": ("input", "context", "passage"),
-    "system": ("system", "system_prompt", "system_message"),
-    "history": ("history",),
-    "tools": ("tools", "functions"),
-}  # fmt: skip
-"""Role → the column names it is known by, the most telling first (compared without case, spaces
-and punctuation). Also the roles that a mapping may name."""
 
 _SYNONYMS = {
     "user": "prompt", "instruction": "prompt", "question": "prompt", "assistant": "completion",
@@ -94,8 +72,14 @@ class Recogniser:
             layout = self._known[keys] = (
                 _mapped_layout(self._mapping) if self._mapping else _layout(keys)
             )
-        if layout.format == "messages" and _is_sharegpt(value.get(layout.columns["messages"])):
-            return self._sharegpt(layout.columns)
+        if layout.format == "messages":
+            turns = value.get(layout.columns["messages"])
+            if type(turns) is str and not self._mapping:
+                return _layout_of_talk(keys, layout, turns)
+            if is_sharegpt(turns):
+                return self._sharegpt(layout.columns)
+        elif layout.format == "unknown" and not self._mapping:
+            return _layout_by_content(value) or layout
         return layout
 
     def _sharegpt(self, columns: Mapping[str, str]) -> Layout:
@@ -143,7 +127,7 @@ def suggest(value: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for role in ("prompt", "completion"):
         for key in texts:
-            words = re.split(r"[^a-z]+", key.lower())
+            words = plain_name(key).split("_")
             if key not in found.values() and any(name in words for name in ROLES[role]):
                 found.setdefault(role, key)
     if len(found) == 2:
@@ -191,8 +175,7 @@ def _pair(value: dict[str, Any], columns: Mapping[str, str]) -> Conversation:
 
 
 def _preference(value: dict[str, Any], columns: Mapping[str, str]) -> Preference:
-    chosen = completion_turns(_present(value, columns["chosen"]), columns["chosen"])
-    rejected = completion_turns(_present(value, columns["rejected"]), columns["rejected"])
+    chosen, rejected = _better_or_worse(value, columns, "chosen", "rejected")
     if "prompt" in columns:
         prompt = prompt_turns(_present(value, columns["prompt"]), columns["prompt"])
     else:  # the prompt is what both have in common at their beginning
@@ -204,6 +187,17 @@ def _preference(value: dict[str, Any], columns: Mapping[str, str]) -> Preference
         raise Unusable("missing-field", "there is no prompt before the two answers")
     chosen, rejected = _without(prompt, chosen), _without(prompt, rejected)
     return Preference(_with_system(prompt, value, columns), chosen, rejected)
+
+
+def _better_or_worse(
+    value: dict[str, Any], columns: Mapping[str, str], *roles: str
+) -> Iterator[tuple[Message, ...]]:
+    """The answers; without a prompt of their own they may be whole transcripts."""
+    for role in roles:
+        answer = _present(value, columns[role])
+        if "prompt" not in columns and isinstance(answer, str):
+            answer = read_transcript(answer) or answer
+        yield completion_turns(answer, columns[role])
 
 
 def _judged(value: dict[str, Any], columns: Mapping[str, str]) -> Judged:
@@ -265,8 +259,8 @@ def _required(value: dict[str, Any], column: str) -> str:
     return text
 
 
-def _layout(keys: tuple[str, ...]) -> Layout:
-    columns = _columns(keys)
+def _layout(keys: tuple[str, ...], *, talk_is_text: bool = False) -> Layout:
+    columns = roles_of(keys, talk_is_text=talk_is_text)
     if "messages" in columns:
         return Layout("messages", _only(columns, "messages", "system", "tools"))
     if "chosen" in columns and "rejected" in columns:
@@ -283,18 +277,25 @@ def _layout(keys: tuple[str, ...]) -> Layout:
     return Layout("unknown", columns)
 
 
-def _columns(keys: tuple[str, ...]) -> dict[str, str]:
-    """Role → column, every column in one role at most."""
-    plain = {re.sub(r"[\W_]+", "_", key.strip().lower()).strip("_"): key for key in keys}
-    found: dict[str, str] = {}
-    taken: set[str] = set()
-    for role, names in ROLES.items():
-        for name in names:
-            if name in plain and plain[name] not in taken:
-                found[role] = plain[name]
-                taken.add(plain[name])
-                break
-    return found
+def _layout_of_talk(keys: tuple[str, ...], layout: Layout, turns: str) -> Layout:
+    """Turns that are a text: JSON, or a dialogue that is to be summed up or answered."""
+    if turns.lstrip()[:1] == "[":
+        sharegpt = is_sharegpt(turns)
+        return Layout("sharegpt", layout.columns) if sharegpt else layout
+    if may_be_text(layout.columns["messages"]):
+        other = _layout(keys, talk_is_text=True)
+        return other if other.format == "prompt-completion" else layout
+    return layout
+
+
+def _layout_by_content(value: Mapping[str, Any]) -> Layout | None:
+    """Turns are known by what they look like, whatever their column is called."""
+    for column, item in value.items():
+        if are_turns(item):
+            rest = roles_of(tuple(key for key in value if key != column))
+            format: FormatName = "sharegpt" if is_sharegpt(item) else "messages"
+            return Layout(format, {"messages": column, **_only(rest, "system", "tools")})
+    return None
 
 
 def _only(columns: Mapping[str, str], *roles: str) -> dict[str, str]:
@@ -315,11 +316,3 @@ def _format_of(columns: Mapping[str, str]) -> FormatName:
 
 def _mapped_layout(mapping: Mapping[str, str]) -> Layout:
     return Layout(_format_of(mapping), mapping)
-
-
-def _is_sharegpt(turns: Any) -> bool:
-    turns = parse_embedded(turns)
-    if not isinstance(turns, list) or not turns:
-        return False
-    first = turns[0]
-    return isinstance(first, dict) and "role" not in first and "from" in first

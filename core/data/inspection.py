@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from shlex import quote
 from threading import Event
 
 from core.data.advice import advise
@@ -22,6 +24,7 @@ from core.data.rows import Progress
 from core.data.scanner import Orders, is_sampled
 from core.data.sources import Source, resolve
 from core.data.summary import (
+    agree,
     leakage_of,
     ordered,
     problems,
@@ -93,6 +96,10 @@ class Inspection:
             with self.source.files[0].path.open("rb") as file:
                 head = file.read(_HEAD_BYTES)
             return self.source.bytes / len(head) * max(1, head.count(b"\n"))
+        kinds = {(file.kind, file.packing) for file in self.source.files}
+        if kinds == {("json", "")}:  # it is read in big chunks, whatever a row takes
+            read = sum(map(_size_of, self.first))
+            return self.source.bytes / max(1, read) * first
         return self.source.bytes / max(1, self._meter.position) * first
 
     @property
@@ -155,12 +162,13 @@ class Inspection:
             on_progress(self.progress)
         return self.report
 
-    def look_for(self, held_out: Sequence[str], *, exact: bool = False) -> None:
+    def look_for(self, held_out: Sequence[str], *, exact: bool = False) -> Leakage:
         """After the pass: which rows are also in the data that are held out for evaluation."""
         other = Inspection(resolve(held_out), mapping=self._mapping, exact=exact)
         other.run()
-        self.leakage = leakage_of(other.source.name, other.tally, self.tally)
         self.tally.mark_leaks(*self.tally.shared_with(other.tally))
+        self.leakage = found = leakage_of(other.source.name, other.tally, self.tally)
+        return found
 
     @property
     def progress(self) -> Progress:
@@ -201,17 +209,26 @@ class Inspection:
             return None
         if self.recognition.format == "unknown" and self.recognition.columns:
             columns = ", ".join(self.recognition.columns[:12])
+            mapping = self.recognition.suggestion or {"prompt": "FIELD", "completion": "FIELD"}
+            said = " ".join(f"--map {quote(f'{role}={name}')}" for role, name in mapping.items())
             return (
                 f"No format is recognised in {self.source.name} (its fields: {columns})."
-                " Say what they are with --map prompt=FIELD --map completion=FIELD."
+                f" Say what they are, for example with {said}."
             )
         worst = max(self.tally.fatal, key=lambda code: self.tally.fatal[code], default=None)
         if worst is None:
             return f"{self.source.name} holds no rows."
-        return (
-            f"None of the {self.tally.rows} rows in {self.source.name} can be trained on:"
-            f" they {KINDS[worst].what} {KINDS[worst].remedy}"
-        )
+        rows, what = self.tally.rows, agree(KINDS[worst].what, self.tally.rows)
+        none = f"None of the {rows} rows in {self.source.name} can be trained on: they {what}"
+        if rows == 1:
+            none = f"The only row in {self.source.name} cannot be trained on: it {what}"
+        return f"{none} {KINDS[worst].remedy}"
+
+
+def _size_of(record: Record) -> int:
+    """About the bytes that a row takes in a file."""
+    text = json.dumps(record.value, ensure_ascii=False, default=str)
+    return len(text.encode("utf-8", "replace"))
 
 
 def inspect(

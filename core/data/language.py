@@ -19,7 +19,7 @@ _LAST_LATIN = "\u036f"
 _FEWEST = 3
 _SHARE = 0.1
 _WORDS: dict[str, str] = {
-    "English": "the and of to is in that you for it with are this be was on have what how",
+    "English": "the and of to is in that you for it with are this be was on have what how do i my",
     "German": "der die und ist das nicht den ein eine zu mit für auf wie sie ich es im was",
     "French": "le les et des est une que dans pour qui pas vous sur avec ce au du il je",
     "Spanish": "el los y las que en un por con para una del como es está qué se al su",

@@ -61,6 +61,17 @@ def is_encodable(text: str, value: Any) -> bool:
     return True
 
 
+def is_unicode(text: str) -> bool:
+    """Whether there is no half of a surrogate pair in it, which stands for a wrong byte."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def describe_json_error(error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
         message = error.msg[:1].lower() + error.msg[1:]

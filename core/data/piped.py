@@ -36,6 +36,8 @@ def _folder() -> Path:
         folder = Path(_kept().name)
         with os.fdopen(os.dup(0), "rb") as stream, (folder / "standard input").open("wb") as file:
             shutil.copyfileobj(stream, file, _CHUNK)
+            if not file.tell():
+                raise UserError("Nothing came in on standard input.", "Pipe the rows into it.")
     except OSError as error:
         raise describe_os_error(error, "read standard input") from error
     return folder

@@ -1,7 +1,7 @@
 """The encoded splits of a run, in its data/ folder: what is trained on, resumed on, evaluated on.
 
 ================== ===============================================================================
-train.jsonl        {"number", "input_ids", "labels"}: a training sequence a line
+train.jsonl        a training row a line: {"number", "input_ids", "labels", …}, see `TokenRow`
 eval.jsonl         the same for the held-out rows
 heldout.jsonl      {"number", "messages", "tools", "reference"}: held-out prompts and their answer
 ledger.json        the inspector's ledger of the training source, and how the rows were split
@@ -19,26 +19,27 @@ from pathlib import Path
 from typing import Any
 
 from core.data.encoding import Encoded
-from core.data.examples import Conversation, Example, Judged, Message, Preference
+from core.data.examples import Conversation, Example, FormatName, Judged, Message, Preference
 from core.data.identity import fingerprints
 from core.data.inspection import Inspection
 from core.data.rows import Progress
 from core.data.sources import resolve
 from core.data.split import split
 from core.data.tokenizer import Tokenizer
+from core.data.training_rows import (
+    TokenRow,
+    as_tree,
+    in_need,
+    row_of,
+    training_rows,
+    with_partners,
+)
+from core.data.verdict import Verdict
 from core.errors import UserError, describe_os_error
-from core.recipe import DataSection, Recipe
+from core.objectives import refusal, suggestion
+from core.recipe import Recipe
 
 TRAIN, EVAL, HELD_OUT, LEDGER = "train.jsonl", "eval.jsonl", "heldout.jsonl", "ledger.json"
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRow:
-    """One encoded sequence, with the number of the row that it comes from."""
-
-    number: int
-    input_ids: list[int]
-    labels: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ class HeldOut:
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """Every row of the training source once (`rows` is the sum over `reasons`), and where the
-    usable ones went: to training, held out, or beyond `max_rows`."""
+    usable ones went: to training, held out, beyond `max_rows`, or left out because they hold
+    nothing to learn for this objective (`not_learned`: bad answers, in supervised training)."""
 
     format: str
     rows: int
@@ -65,6 +67,7 @@ class Ledger:
     train_tokens: int
     trained_tokens: int
     longest: int
+    not_learned: int = 0
     eval_ledger: dict[str, int] = field(default_factory=dict)
 
 
@@ -77,28 +80,31 @@ class Prepared:
     held_out: list[HeldOut]
     ledger: Ledger
 
+    @property
+    def good_eval(self) -> list[TokenRow]:
+        """The held-out rows whose answer is one to learn: what a model's loss is measured on."""
+        return [row for row in self.eval if row.desirable is not False]
+
 
 @dataclass(slots=True)
 class _Rows:
-    """The usable rows of a source, encoded."""
+    """The usable rows of a source as they are trained on; some give several."""
 
     numbers: list[int] = field(default_factory=list)
-    encoded: list[list[Encoded]] = field(default_factory=list)
+    encoded: list[list[TokenRow]] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
     hashes: list[int] = field(default_factory=list)
     prompts: list[int] = field(default_factory=list)
     reasons: dict[str, int] = field(default_factory=dict)
-    format: str = "unknown"
+    format: FormatName = "unknown"
     total: int = 0
+    not_learned: int = 0
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def chosen(self, positions: Sequence[int]) -> Iterator[tuple[int, Encoded]]:
-        for position in positions:
-            for one in self.encoded[position]:
-                if one.trained:
-                    yield self.numbers[position], one
+    def chosen(self, positions: Sequence[int]) -> list[TokenRow]:
+        return [row for position in positions for row in self.encoded[position]]
 
 
 def prepare(
@@ -109,22 +115,28 @@ def prepare(
 ) -> Prepared:
     """Encode the recipe's data and write it to `folder`. UserError when nothing can be trained."""
     data = recipe.data
-    rows = _read(data.train, data, tokenizer, on_progress)
+    rows = _read(data.train, recipe, tokenizer, on_progress)
     if data.eval:
-        held = _read(data.eval, data, tokenizer, on_progress)
+        held = _read(data.eval, recipe, tokenizer, on_progress)
         train_at, eval_at = list(range(len(rows))), list(range(len(held)))
     else:
         held = rows
         train_at, eval_at = split(_groups(rows), data.eval_fraction, recipe.training.seed)
     kept = train_at[: data.max_rows]
+    train, held_out = rows.chosen(kept), held.chosen(eval_at)
+    if recipe.objective.name == "kto":
+        train = with_partners(train, data.max_length)
+        held_out = with_partners(held_out, data.max_length)
     prepared = Prepared(
-        train=[TokenRow(number, e.input_ids, e.labels) for number, e in rows.chosen(kept)],
-        eval=[TokenRow(number, e.input_ids, e.labels) for number, e in held.chosen(eval_at)],
+        train=train,
+        eval=held_out,
         held_out=list(_held_out(held, eval_at)),
-        ledger=_ledger(rows, held, kept, len(train_at) - len(kept), eval_at),
+        ledger=_ledger(rows, held, train, len(kept), len(train_at) - len(kept), len(eval_at)),
     )
     if not prepared.train:
         raise UserError("No row is left to train on.", "Look at the data with `tunedeck inspect`.")
+    if lack := in_need(recipe.objective.name, prepared.train):
+        raise UserError(lack, suggestion(rows.format))
     _write(prepared, folder)
     return prepared
 
@@ -138,8 +150,8 @@ def load_prepared(folder: Path) -> Prepared:
             for row in _lines(folder / HELD_OUT)
         ]
         return Prepared(
-            train=[TokenRow(**row) for row in _lines(folder / TRAIN)],
-            eval=[TokenRow(**row) for row in _lines(folder / EVAL)],
+            train=[row_of(tree) for tree in _lines(folder / TRAIN)],
+            eval=[row_of(tree) for tree in _lines(folder / EVAL)],
             held_out=held_out,
             ledger=ledger,
         )
@@ -157,48 +169,60 @@ def is_prepared(folder: Path) -> bool:
 
 def _read(
     source: Sequence[str],
-    data: DataSection,
+    recipe: Recipe,
     tokenizer: Tokenizer,
     on_progress: Callable[[Progress], None] | None,
 ) -> _Rows:
     inspection = Inspection(
         resolve(source),
         tokenizer=tokenizer,
-        max_length=data.max_length,
-        train_on=data.train_on,
-        mapping=data.mapping,
+        max_length=recipe.data.max_length,
+        train_on=recipe.encodes,
+        mapping=recipe.data.mapping,
         exact=True,
         compares=False,
     )
+    _check_kind(recipe, inspection)
     rows = _Rows()
     for count, (verdict, encoded) in enumerate(inspection.steps()):
         if on_progress is not None and count % 500 == 0:
             on_progress(inspection.progress)
-        if verdict.example is not None and encoded is not None and any(e.trained for e in encoded):
-            rows.numbers.append(verdict.record.number)
-            rows.encoded.append(_for_training(verdict.example, encoded))
-            rows.examples.append(verdict.example)
-            row, prompt = fingerprints(verdict.example)
-            rows.hashes.append(row)
-            rows.prompts.append(prompt or row)
+        if verdict.example is not None and encoded is not None:
+            _take(rows, verdict, encoded, recipe)
     report = inspection.report
     rows.reasons, rows.total, rows.format = report.ledger, report.rows, report.format
     if report.error:
         raise UserError(report.error)
+    rows.not_learned = report.usable - len(rows)
     return rows
+
+
+def _check_kind(recipe: Recipe, inspection: Inspection) -> None:
+    """UserError when the first rows show that the objective cannot learn from such data."""
+    found = inspection.recognition.format
+    if found != "unknown" and (why := refusal(recipe.objective.name, found)):
+        raise UserError(f"{why}.", suggestion(found))
+
+
+def _take(rows: _Rows, verdict: Verdict, encoded: list[Encoded], recipe: Recipe) -> None:
+    """Keep a row, if there is something in it to learn."""
+    assert verdict.example is not None
+    number = verdict.record.number
+    made = training_rows(number, verdict.example, encoded, recipe.objective.name)
+    if not made:
+        return
+    rows.numbers.append(number)
+    rows.encoded.append(made)
+    rows.examples.append(verdict.example)
+    row, prompt = fingerprints(verdict.example)
+    rows.hashes.append(row)
+    rows.prompts.append(prompt or row)
 
 
 def _groups(rows: _Rows) -> list[int]:
     """What must not be on both sides: rows that ask the same, else (where most rows do, as in
     data with one fixed prompt) rows that are the same."""
     return rows.prompts if len(set(rows.prompts)) * 2 > len(rows) else rows.hashes
-
-
-def _for_training(example: Example, encoded: list[Encoded]) -> list[Encoded]:
-    """Supervised training learns the better answers: not those rejected or found undesirable."""
-    if isinstance(example, Preference):
-        return encoded[:1]
-    return [] if isinstance(example, Judged) and not example.label else encoded
 
 
 def _held_out(rows: _Rows, positions: Sequence[int]) -> Iterator[HeldOut]:
@@ -220,19 +244,19 @@ def _held_out(rows: _Rows, positions: Sequence[int]) -> Iterator[HeldOut]:
 
 
 def _ledger(
-    rows: _Rows, held: _Rows, train: Sequence[int], left_out: int, eval_: Sequence[int]
+    rows: _Rows, held: _Rows, train: Sequence[TokenRow], kept: int, left_out: int, held_out: int
 ) -> Ledger:
-    encoded = [one for _, one in rows.chosen(train)]
     return Ledger(
         format=rows.format,
         rows=rows.total,
         reasons=rows.reasons,
-        train_rows=len(train),
-        eval_rows=len(eval_),
+        train_rows=kept,
+        eval_rows=held_out,
         left_out=left_out,
-        train_tokens=sum(len(one.input_ids) for one in encoded),
-        trained_tokens=sum(one.trained for one in encoded),
-        longest=max((len(one.input_ids) for one in encoded), default=0),
+        train_tokens=sum(row.tokens for row in train),
+        trained_tokens=sum(row.trained for row in train),
+        longest=max((row.longest for row in train), default=0),
+        not_learned=rows.not_learned,
         eval_ledger={} if held is rows else held.reasons,
     )
 
@@ -244,7 +268,7 @@ def _write(prepared: Prepared, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / LEDGER).unlink(missing_ok=True)
         for name, rows in ((TRAIN, prepared.train), (EVAL, prepared.eval)):
-            _write_lines(folder / name, map(asdict, rows))
+            _write_lines(folder / name, map(as_tree, rows))
         _write_lines(folder / HELD_OUT, map(asdict, prepared.held_out))
         temporary = folder / f".{LEDGER}.tmp"
         temporary.write_text(json.dumps(asdict(prepared.ledger), indent=1), encoding="utf-8")

@@ -72,6 +72,11 @@ KINDS: dict[str, Kind] = {
         "do not end with a token that generation stops at: the model may never stop.",
         "Use a model whose chat template ends answers with one of its stop tokens.",
     ),
+    "unshown-tool-call": Kind(
+        "warning",
+        "have tool calls that the model's template does not show: these turns are not trained.",
+        "Use a model whose chat template knows tools, or write the calls into the answers.",
+    ),
     "duplicate": Kind(
         "warning",
         "repeat an earlier row to the letter: they count twice and favour memorising.",

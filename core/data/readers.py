@@ -19,6 +19,7 @@ from core.data.parsing import (
     as_record,
     describe_json_error,
     is_encodable,
+    is_unicode,
     parse_line,
     too_long,
 )
@@ -26,7 +27,10 @@ from core.errors import UserError
 
 ARRAY_KEYS = ("data", "rows", "examples", "train", "conversations", "items", "samples", "records")
 _SPACE = re.compile(r"[\s\x00]*")
+_FIRST_CHUNK = 1 << 16
 _CHUNK = 1 << 20
+_MODEST = 4 << 20
+"""Up to this size an object is read at once, to see what it is."""
 
 
 def read_lines(stream: IO[bytes], end: int | None = None) -> Iterator[tuple[int, bytes | None]]:
@@ -126,7 +130,7 @@ def _check_header(header: list[str], source: str) -> None:
 
 
 def _table_record(number: int, header: list[str], cells: list[str], source: str) -> Record:
-    if any("\udc80" <= char <= "\udcff" for cell in cells for char in cell if char > "\ud7ff"):
+    if not all(map(is_unicode, cells)):
         return Record(number, None, "encoding", "it is not UTF-8", source)
     if len(cells) > len(header):
         reason = f"it has {len(cells)} cells under {len(header)} column names"
@@ -154,13 +158,73 @@ class _JsonValues:
         self._position = 0
         self._ended = False
         self._lost = False  # where the next value begins
+        self._size = _FIRST_CHUNK  # little at first: the first rows shall be there soon
 
     def records(self) -> Iterator[Record]:
-        if self._peek() == "[":
+        first = self._peek()
+        if first == "[":
             self._position += 1
             yield from self._elements()
+        elif first == "{" and not self._fits():
+            yield from self._members()
         else:
             yield from self._sequence()
+
+    def _fits(self) -> bool:
+        """Whether the value that begins here is of a modest size, or broken."""
+        while not self._ended and len(self._buffer) - self._position < _MODEST:
+            self._read(_MODEST)
+        try:
+            json.JSONDecoder().raw_decode(self._buffer, self._position)
+        except RecursionError:
+            return True
+        except ValueError:
+            return self._ended
+        return True
+
+    def _members(self) -> Iterator[Record]:
+        """The rows in a big object, from the first of its members that is a list of rows; the
+        members before it are skipped. Without any the object is a row itself."""
+        whole: dict[str, Any] = {}
+        self._position += 1
+        try:
+            while self._peek() not in ("}", ""):
+                key, _ = self._decode()
+                self._pass(":")
+                if self._peek() == "[" and self._begins_rows(str(key)):
+                    self._position += 1
+                    yield from self._elements()
+                    return
+                whole[str(key)], _ = self._decode()
+                if self._peek() != "}":
+                    self._pass(",")
+        except ValueError as error:
+            yield self._broken(1, describe_json_error(error))
+        except RecursionError:
+            yield self._broken(1, "it is nested too deeply")
+        else:
+            yield from self._rows_of(as_record(1, whole, self._source))
+
+    def _pass(self, mark: str) -> None:
+        if self._peek() != mark:
+            raise ValueError(f"{mark!r} is missing")
+        self._position += 1
+
+    def _begins_rows(self, key: str) -> bool:
+        """Whether the list that begins here holds the rows: objects that are no turns, under a
+        telling name or too many to be something else."""
+        if key not in ARRAY_KEYS and self._fits():
+            return False
+        while not self._ended and len(self._buffer) - self._position < _CHUNK:
+            self._read(_CHUNK)
+        start = self._position + 1
+        while self._buffer[start : start + 1].isspace():
+            start += 1
+        try:
+            first, _ = json.JSONDecoder().raw_decode(self._buffer, start)
+        except (ValueError, RecursionError):
+            return self._buffer[start : start + 1] == "{"  # one that is long
+        return isinstance(first, dict) and not _is_turns([first])
 
     def _elements(self) -> Iterator[Record]:
         number = 0
@@ -204,7 +268,7 @@ class _JsonValues:
             return self._broken(number, describe_json_error(error))
         except RecursionError:
             return self._broken(number, "it is nested too deeply")
-        if any("\ud800" <= char <= "\udfff" for char in text if char > "\ud7ff"):
+        if not is_unicode(text):
             return Record(number, None, "encoding", "it is not UTF-8", self._source)
         if not is_encodable(text, value):
             reason = "it holds half of a surrogate pair"
@@ -241,7 +305,8 @@ class _JsonValues:
             self._position = match.end()
             if self._position < len(self._buffer) or self._ended:
                 return self._buffer[self._position : self._position + 1]
-            self._read(_CHUNK)
+            self._read(self._size)
+            self._size = min(2 * self._size, _CHUNK)
 
     def _read(self, size: int) -> None:
         chunk = self._stream.read(size)

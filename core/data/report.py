@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,7 +14,8 @@ MAX_ROWS_LISTED = 20
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One kind of finding. `rows` are 1-based record numbers, at most the first 20."""
+    """One kind of finding. `rows` are 1-based record numbers, at most the first 20; `example` says
+    what it is in the first of them (printable), where it shows in a row alone."""
 
     code: str
     severity: Severity
@@ -21,6 +23,7 @@ class Problem:
     rows: tuple[int, ...]
     message: str
     remedy: str = ""
+    example: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,13 @@ class Report:
         return tree
 
 
+def merged_bins(bins: Sequence[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+    """At most `most` bins: neighbours are put together, the rows stay the same in sum."""
+    step = -(-len(bins) // most)
+    groups = [bins[at : at + step] for at in range(0, len(bins), step)]
+    return [(group[-1][0], sum(rows for _, rows in group)) for group in groups]
+
+
 def report_from_wire(tree: dict[str, Any]) -> Report:
     """A report that came as JSON, from another process."""
     made = {
@@ -166,7 +176,7 @@ def report_from_wire(tree: dict[str, Any]) -> Report:
         ),
         "sample": None if tree["sample"] is None else Sample(**tree["sample"]),
         "statistics": _statistics(tree["statistics"]),
-        "leakage": _leakage(tree["leakage"]),
+        "leakage": None if tree["leakage"] is None else leakage_from_wire(tree["leakage"]),
         "advice": tuple(Advice(**one) for one in tree["advice"]),
     }
     return Report(**{**tree, **made})
@@ -189,5 +199,5 @@ def _statistics(tree: dict[str, Any] | None) -> Statistics | None:
     return Statistics(**{**tree, **spreads})
 
 
-def _leakage(tree: dict[str, Any] | None) -> Leakage | None:
-    return None if tree is None else Leakage(**{**tree, "numbers": tuple(tree["numbers"])})
+def leakage_from_wire(tree: dict[str, Any]) -> Leakage:
+    return Leakage(**{**tree, "numbers": tuple(tree["numbers"])})

@@ -20,25 +20,23 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 from core.data.cleaning import save_clean, write_clean
-from core.data.encoding import Encoded, encode, spans, truncate
-from core.data.formats import check_mapping, recognise
+from core.data.exact import tokens_of
 from core.data.inspection import Inspection
 from core.data.preview import detail_of, preview_of, searchable
 from core.data.problems import codes_of
-from core.data.reasons import why_cut
+from core.data.report import Leakage
 from core.data.rows import (
     CleanCopy,
-    MappingTrial,
     Opened,
     Page,
     RowDetail,
     RowTokens,
-    TokenSequence,
 )
 from core.data.sources import resolve
 from core.data.store import LineIndex, Spool
 from core.data.tokenizer import Tokenizer, load_tokenizer
-from core.data.verdict import Judge, Verdict
+from core.data.trial import try_mapping
+from core.data.verdict import Verdict
 from core.errors import UserError
 from core.text import printable
 
@@ -48,8 +46,6 @@ _REPORT_SECONDS = 1.0
 _FIRST_ROWS = 50
 _PATIENCE_SECONDS = 0.5
 _SEARCH_SECONDS = 0.15
-_TOKENS_BEYOND = 2000
-_TRIAL_ROWS = 3
 
 
 class Session:
@@ -64,7 +60,7 @@ class Session:
         self._tokenizer: Tokenizer | None = load_tokenizer(Path(folder)) if folder else None
         self._names: list[str] = request["source"]
         self._source = resolve(self._names)
-        self._inspection = Inspection(
+        self.inspection = Inspection(
             self._source,
             tokenizer=self._tokenizer,
             max_length=self._max_length,
@@ -94,8 +90,8 @@ class Session:
         self._abandoned.set()
 
     def opened(self) -> Opened:
-        recognition = self._inspection.recognition
-        first = self._inspection.first[:_FIRST_ROWS]
+        recognition = self.inspection.recognition
+        first = self.inspection.first[:_FIRST_ROWS]
         return Opened(
             source=printable(self._source.name, single_line=True),
             files=tuple(printable(str(file.path), single_line=True) for file in self._source.files),
@@ -103,7 +99,7 @@ class Session:
             format=recognition.format,
             columns=recognition.columns,
             mapping=self._mapping or recognition.suggestion,
-            rows=tuple(preview_of(self._inspection.judge.judge(record)) for record in first),
+            rows=tuple(preview_of(self.inspection.judge.judge(record)) for record in first),
         )
 
     def _run(self) -> None:
@@ -121,9 +117,9 @@ class Session:
                 if self._stopped.is_set():
                     break
         except UserError as error:
-            report = replace(self._inspection.report, error=str(error), complete=True)
+            report = replace(self.inspection.report, error=str(error), complete=True)
             self._news(report=asdict(report))
-            self._news(progress=asdict(replace(self._inspection.progress, stage="done")))
+            self._news(progress=asdict(replace(self.inspection.progress, stage="done")))
             return
         if isinstance(self._store, Spool):
             self._store.complete = True
@@ -131,29 +127,29 @@ class Session:
         self._tell_progress()
 
     def _pass(self) -> Iterator[None]:
-        if self._inspection.is_large:
-            for _ in self._inspection.scan(self._stopped):
+        if self.inspection.is_large:
+            for _ in self.inspection.scan(self._stopped):
                 yield
             return
-        for verdict, _ in self._inspection.steps():
+        for verdict, _ in self.inspection.steps():
             if isinstance(self._store, Spool):
                 self._store.append(verdict.record)
             yield
 
     def _tell_progress(self) -> None:
-        progress = replace(self._inspection.progress, known_rows=self._known())
+        progress = replace(self.inspection.progress, known_rows=self._known())
         if self._stopped.is_set() and not progress.ended:
             progress = replace(progress, stage="cancelled")
         self._news(progress=asdict(progress))
 
     def _tell_report(self) -> None:
-        self._news(report=asdict(self._inspection.report))
+        self._news(report=asdict(self.inspection.report))
 
     def _news(self, **news: Any) -> None:
         self._tell({"generation": self._generation, **news})
 
     def _known(self) -> int:
-        return max(len(self._store), self._inspection.tally.rows)
+        return max(len(self._store), self.inspection.tally.rows)
 
     def page(self, start: int, count: int, problem: str | None, search: str) -> Page:
         if problem is None and not search:
@@ -172,11 +168,11 @@ class Session:
 
     def _matching(self, problem: str | None, search: str) -> tuple[list[int], bool]:
         """Positions of the rows that match. Searching goes on from where it stopped before."""
-        ended = self._inspection.progress.ended or self._stopped.is_set()
+        ended = self.inspection.progress.ended or self._stopped.is_set()
         if problem is None:
             candidates = range(len(self._store))
         else:
-            marked = self._inspection.tally.positions_with(problem)
+            marked = self.inspection.tally.positions_with(problem)
             candidates = [at for at in marked if at < len(self._store)]  # type: ignore[assignment]
         if not search:
             return list(candidates), ended
@@ -191,10 +187,10 @@ class Session:
         return found, done >= len(candidates) and self._store.complete
 
     def _judged(self, position: int) -> Verdict:
-        return self._inspection.judge.judge(self._store.get(position))
+        return self.inspection.judge.judge(self._store.get(position))
 
     def _codes(self, position: int) -> tuple[str, ...]:
-        masks = self._inspection.tally.masks
+        masks = self.inspection.tally.masks
         return codes_of(masks[position]) if position < len(masks) else ()
 
     def _position(self, number: int) -> int:
@@ -216,56 +212,30 @@ class Session:
             raise UserError(f"There is no row {number:,} (yet).")
         return {"position": position}
 
-    def try_mapping(self, mapping: dict[str, str]) -> MappingTrial:
-        """What the first rows would be with another mapping."""
-        mapping = check_mapping(mapping)
-        columns = self._inspection.recognition.columns
-        for column in mapping.values():
-            if column not in columns:
-                raise UserError(f"There is no column “{printable(column, single_line=True)}”.")
-        first = self._inspection.first
-        format = recognise(first, mapping).format if mapping else self._inspection.judge.format
-        judge = Judge(format, mapping)
-        verdicts = [judge.judge(record) for record in first]
-        usable = [verdict for verdict in verdicts if verdict.example is not None]
-        shown = (usable or verdicts)[:_TRIAL_ROWS]
-        return MappingTrial(format, len(first), len(usable), tuple(map(preview_of, shown)))
-
     def write_clean(self, file: str) -> CleanCopy:
         """Write a cleaned copy of the source; it is read once more for that (twice where the pass
         was given up)."""
-        if self._inspection.progress.stage == "done":
-            done = save_clean(self._inspection, Path(file))
+        if self.inspection.progress.stage == "done":
+            done = save_clean(self.inspection, Path(file))
         else:
             done = write_clean(self._names, Path(file), mapping=self._mapping)
         kept = printable(str(done.file), single_line=True)
         left_out = printable(str(done.list), single_line=True)
         return CleanCopy(kept, left_out, done.kept, done.removed)
 
+    def compare(self, held_out: list[str]) -> Leakage:
+        """Look for rows that are also held out; the report says so from then on."""
+        if self.inspection.progress.stage != "done":
+            raise UserError("The pass has not come to its end.", "r reads the source anew.")
+        found = self.inspection.look_for(held_out)
+        self._tell_report()
+        return found
+
     def tokens(self, number: int) -> RowTokens:
         verdict = self._judged(self._position(number))
         if self._tokenizer is None:
             raise UserError("There is no tokenizer to count with.", "Choose a model first.")
-        if verdict.example is None:
-            raise UserError(f"Row {number} is not usable: {verdict.findings[0].detail}.")
-        encoded = encode(verdict.example, self._tokenizer, None, self._train_on)
-        return RowTokens(number, tuple(self._sequence(one, self._tokenizer) for one in encoded))
-
-    def _sequence(self, encoded: Encoded, tokenizer: Tokenizer) -> TokenSequence:
-        kept = truncate(encoded, tokenizer, self._max_length)
-        head = replace(
-            encoded,
-            input_ids=encoded.input_ids[: self._max_length + _TOKENS_BEYOND],
-            labels=encoded.labels[: self._max_length + _TOKENS_BEYOND],
-        )
-        shown = tuple(
-            replace(span, text=printable(span.text))
-            for span in spans(head, tokenizer, self._max_length)
-        )
-        reasons = (*kept.notes, *why_cut(encoded, self._max_length))
-        notes = tuple(printable(note, single_line=True) for note in reasons)
-        total = len(encoded.input_ids)
-        return TokenSequence(shown, total, kept.trained, kept.cut, kept.stop, notes)
+        return tokens_of(verdict, self._tokenizer, self._max_length, self._train_on)
 
 
 class Service:
@@ -286,7 +256,7 @@ class Service:
                 if self._session is not None:
                     self._session.stop()
                 continue
-            if request["ask"] == "clean":  # it reads the whole source: nobody waits for that
+            if request["ask"] in ("clean", "compare"):  # they read whole files: nobody waits
                 Thread(target=self._reply_to, args=(request,), daemon=True).start()
             else:
                 self._reply_to(request)
@@ -318,9 +288,11 @@ class Service:
             case "position":
                 return self._session.where(request["number"])
             case "try":
-                return self._session.try_mapping(request["mapping"])
+                return try_mapping(self._session.inspection, request["mapping"])
             case "clean":
                 return self._session.write_clean(request["file"])
+            case "compare":
+                return self._session.compare(request["source"])
         raise UserError(f"The data helper cannot {request['ask']}.")
 
     def _open(self, request: dict[str, Any]) -> Opened:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from core.data.hub import HubFile
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w.-]+)?(/[\w.-]+)?")
+_ABOUT_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+"""What `datasets` saves beside the rows."""
 _READERS: dict[Kind, Callable[[DataFile, Meter | None], Iterator[Record]]] = {
     "jsonl": read_jsonl, "json": read_json, "csv": read_table, "tsv": read_table,
     "parquet": read_columnar, "arrow": read_columnar, "text": read_text,
@@ -118,24 +120,28 @@ def check_source(name: str) -> None:
 
 
 def _looks_like_a_file(path: Path) -> bool:
-    bare = path.with_suffix("") if path.suffix in PACKED else path
-    return bare.suffix.lower() in KINDS or path.parent.is_dir()
+    return _kind_by_name(path) is not None or path.parent.is_dir()
 
 
 def _files_in(folder: Path) -> list[Path]:
-    found = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".") and _is_named_as_data(path)
-    ]
+    """The data in a folder: text only where it holds nothing else, for what lies beside rows is a
+    licence or a card."""
+    found = [path for path in sorted(folder.rglob("*")) if _is_data(path, folder)]
+    rows = [path for path in found if _kind_by_name(path) not in ("text", "document")]
     if not found:
         raise UserError(
             f"The folder {folder} holds no data files.",
             f"It needs files that end in {', '.join(KINDS)}.",
         )
-    return found
+    return rows or found
 
 
-def _is_named_as_data(path: Path) -> bool:
+def _is_data(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    named = _kind_by_name(path) is not None and path.name not in _ABOUT_DATA
+    return named and not hidden and path.is_file()
+
+
+def _kind_by_name(path: Path) -> Kind | None:
     bare = path.with_suffix("") if path.suffix.lower() in PACKED else path
-    return bare.suffix.lower() in KINDS
+    return KINDS.get(bare.suffix.lower())

@@ -21,14 +21,16 @@ from core.data.report import (
     TokenStatistics,
 )
 from core.data.tally import Tally
+from core.text import printable
 
 FEW = 500
 VERY_FEW = 50
 _BINS = 24
+_FAR = 2
 _BATCH = 8
 _CHUNK_BATCHES = 32
 _USUAL_LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
-_OF_ENCODED = ("too-long", "no-trained-tokens", "no-stop-token")
+_OF_ENCODED = ("too-long", "no-trained-tokens", "no-stop-token", "unshown-tool-call")
 _SEVERITIES = ("error", "warning", "info")
 _ROLES = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
 Lengths = NDArray[np.int64]
@@ -54,10 +56,11 @@ def _problem(code: str, tally: Tally) -> Problem:
         severity = "error"
     elif code in ("encoding", "empty-response"):
         severity = "warning"
-    message = f"{count} {'row' if count == 1 else 'rows'} {_agree(kind.what, count)}"
+    message = f"{count} {'row' if count == 1 else 'rows'} {agree(kind.what, count)}"
     if sampled := _sampled(code, tally):
         message = f"In a sample of {sampled} rows: {message}"
-    return Problem(code, severity, count, tuple(tally.listed[code]), message, kind.remedy)
+    example = printable(tally.details.get(code, ""), single_line=True)
+    return Problem(code, severity, count, tuple(tally.listed[code]), message, kind.remedy, example)
 
 
 def _sampled(code: str, tally: Tally) -> int:
@@ -75,9 +78,11 @@ _SINGULAR = {"are": "is", "have": "has", "lack": "lacks", "do": "does", "repeat"
              "ask": "asks", "answer": "answers", "hold": "holds", "cannot": "cannot"}  # fmt: skip
 
 
-def _agree(what: str, count: int) -> str:
+def agree(what: str, count: int) -> str:
+    """What is wrong with so many rows, with its verbs in the right number."""
     verb, rest = what.split(" ", 1)
-    return f"{_SINGULAR.get(verb, verb)} {rest}" if count == 1 else what
+    one = f"{_SINGULAR.get(verb, verb)} {rest.replace(' and are ', ' and is ')}"
+    return one if count == 1 else what
 
 
 def ordered(ledger: Mapping[str, int]) -> dict[str, int]:
@@ -245,11 +250,16 @@ def percentile(ordered: Sequence[int], percent: int) -> int:
 
 
 def histogram(ordered: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """(upper bound, rows) of equal bins from 0 to the largest value."""
-    width = max(1, -(-ordered[-1] // _BINS))
+    """(upper bound, rows) of equal bins from 0 on. Where a few rows are far longer than the rest,
+    the last bin takes all of these, for else they would press the others into one."""
+    usual = percentile(ordered, 99)
+    top = ordered[-1] if ordered[-1] <= _FAR * usual else usual
+    width = max(1, -(-top // _BINS))
     bins: dict[int, int] = {}
     for value in ordered:
         upper = max(1, -(-value // width)) * width
         bins[upper] = bins.get(upper, 0) + 1
-    last = max(bins)
-    return tuple((upper, bins.get(upper, 0)) for upper in range(width, last + 1, width))
+    last = max(-(-top // width), 1) * width
+    equal = tuple((upper, bins.get(upper, 0)) for upper in range(width, last + 1, width))
+    far = sum(rows for upper, rows in bins.items() if upper > last)
+    return (*equal, (ordered[-1], far)) if far else equal

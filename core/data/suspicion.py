@@ -14,11 +14,12 @@ from core.data.sensitive import NUMBER, SIGNS
 
 _ESCAPES = r"\\[ubf/]"
 _CONTROL = r"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]|\xef\xbf\xbd"
+_GARBLED = r"\xc3[\x82\x83][\xc2\xc5\xc6\xcb\xe2]|\xc3\xa2\xe2\x82\xac"
 _PERSONAL = rf"@|\+|{NUMBER}"
 _REFUSAL = (
     r"(?i:sorry|afraid|unable|not able|can't|can\xe2\x80\x99t|cannot|language model|as an? a)"
 )
-_PATTERN = "|".join([_ESCAPES, _CONTROL, _PERSONAL, _REFUSAL, *map(re.escape, SIGNS)])
+_PATTERN = "|".join([_ESCAPES, _CONTROL, _GARBLED, _PERSONAL, _REFUSAL, *map(re.escape, SIGNS)])
 
 
 def clear_lines(lines: Sequence[bytes]) -> list[bool]:

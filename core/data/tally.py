@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.data.answers import OTHER, cut_off, form_of, unlike
-from core.data.encoding import Encoded
-from core.data.examples import Text
+from core.data.encoding import NO_CALLS, Encoded
+from core.data.examples import Preference, Text
 from core.data.identity import answer_of, fingerprints, roles_of
 from core.data.near import HASHES, Signatures, near_duplicates, similar_to
 from core.data.problems import BIT
@@ -26,6 +26,7 @@ _ARRAYS = (
 )  # fmt: skip
 _COUNTS = ("ledger", "counts", "fatal", "patterns", "languages")
 _TOTALS = ("truncated", "lines")
+_FIRSTS = ("listed", "details")
 Flags = NDArray[np.bool_]
 Hashes = NDArray[np.uint64]
 _RATIO = 8.0
@@ -53,6 +54,8 @@ class Tally:
         self.ledger: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.listed: dict[str, list[int]] = {}
+        self.details: dict[str, str] = {}
+        """By code, what it is in the first row that has it."""
         self.fatal: Counter[str] = Counter()
         self.tokens = array("L")
         self.trained = array("L")
@@ -88,15 +91,21 @@ class Tally:
         codes = {finding.code for finding in verdict.findings} if verdict.findings else set()
         reason = verdict.dropped if codes else None
         if encoded is not None:
-            found = self._add_tokens(encoded, codes)
+            pair = isinstance(verdict.example, Preference)
+            found = self._add_tokens(encoded, codes, needs_all=pair)
             reason = found if whole else None
         self.ledger[reason or "usable"] += 1
         dropped = reason not in (None, "truncated")
         if dropped and reason is not None:
             self.fatal[reason] += 1
+        for finding in verdict.findings:
+            self.details.setdefault(finding.code, finding.detail)
         self._remember(verdict, codes, usable=not dropped)
 
-    def _add_tokens(self, encoded: Sequence[Encoded], codes: set[str]) -> str | None:
+    def _add_tokens(
+        self, encoded: Sequence[Encoded], codes: set[str], *, needs_all: bool
+    ) -> str | None:
+        """Why the row is out, or that it is cut. `needs_all`: of two answers neither may lack."""
         trained = sum(one.trained for one in encoded)
         cut = sum(one.cut for one in encoded)
         self.tokens.append(sum(len(one.input_ids) + one.cut for one in encoded))
@@ -104,7 +113,9 @@ class Tally:
         if cut:
             self.truncated += 1
             codes.add("too-long")
-        if trained == 0:
+        if any(NO_CALLS in note for one in encoded for note in one.notes):
+            codes.add("unshown-tool-call")
+        if trained == 0 or (needs_all and not all(one.trained for one in encoded)):
             codes.add("no-trained-tokens")
             return "no-trained-tokens"
         if not all(one.stop for one in encoded if not one.cut):
@@ -136,7 +147,7 @@ class Tally:
     def as_part(self) -> dict[str, Any]:
         """All of it as JSON, for the process that puts the parts together."""
         arrays = {name: b64encode(getattr(self, name).tobytes()).decode() for name in _ARRAYS}
-        return {**arrays, **{name: getattr(self, name) for name in (*_COUNTS, *_TOTALS, "listed")}}
+        return {**arrays, **{name: getattr(self, name) for name in (*_COUNTS, *_TOTALS, *_FIRSTS)}}
 
     def append_part(self, part: dict[str, Any], after: int) -> None:
         """Add the next part of the source; its row numbers begin after `after`."""
@@ -152,6 +163,7 @@ class Tally:
             getattr(self, name).update(part[name])
         for name in _TOTALS:
             setattr(self, name, getattr(self, name) + part[name])
+        self.details = {**part["details"], **self.details}
         for code, rows in part["listed"].items():
             for number in rows:
                 self._list(code, number + after)
@@ -191,7 +203,11 @@ class Tally:
         return exact, near & ~exact
 
     def mark_leaks(self, exact: Flags, near: Flags) -> None:
-        """Mark rows that are also in the data that are held out."""
+        """Mark rows that are also in the data that are held out, and no others."""
+        masks = np.frombuffer(self.masks, np.uint32)
+        masks &= np.uint32(~BIT["leakage"] & 0xFFFFFFFF)
+        for known in (self.counts, self.listed):
+            known.pop("leakage", None)  # type: ignore[attr-defined]
         self._mark("leakage", exact | near)
 
     def _mark(self, code: str, rows: Flags) -> None:

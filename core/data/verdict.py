@@ -25,6 +25,8 @@ from core.data.formats import Recogniser, normalise
 from core.data.sensitive import find_personal, find_secret
 
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_GARBLED = re.compile("Ã[¡-ª¬-º¼-¿€ƒ„†‡ˆ‰Š‹ŒŽšœžŸ]|â€[™œ˜¦¢“”\x9d]|Â[¡-ª¬-º¼-¿]")
+"""What UTF-8 looks like when it was read as Latin-1 or Windows-1252 and saved again: `Ã¼`."""
 _REFUSAL = re.compile(
     r"\b(?:as an? (?:ai|artificial intelligence)\b|as a (?:large )?language model\b"
     r"|i(?:['’]m| am) (?:(?:really |very )?sorry|afraid),? (?:but )?(?:i|that i) "
@@ -178,6 +180,9 @@ def _strange_content(text: str) -> list[Finding]:
         findings.append(Finding("control-characters", f"it holds the control character {code}"))
     if "\ufffd" in text:
         findings.append(Finding("encoding", "it holds U+FFFD, left by a wrong decoding"))
+    elif ("Ã" in text or "â" in text or "Â" in text) and (match := _GARBLED.search(text)):
+        detail = f"it holds “{match.group()}”, UTF-8 that was once read as another encoding"
+        findings.append(Finding("encoding", detail))
     if kind := find_secret(text):
         findings.append(Finding("secret", f"it holds what looks like a secret: {kind}"))
     if kind := find_personal(text):

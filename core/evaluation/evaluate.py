@@ -1,6 +1,7 @@
 """Measuring a run's models on its held-out rows: loss, perplexity, exact match.
 
-The tuned model is loaded from merged/, as it ships; base and tuned see the same tokens.
+The tuned model is loaded from merged/, as it ships, or as an adapter on its base where it cannot be
+merged; base and tuned see the same tokens.
 Imports torch: child processes only.
 """
 
@@ -23,6 +24,7 @@ from core.evaluation.metrics import Answer, exact, exact_match, json_valid
 from core.evaluation.results import ModelResult, Results, read_results, save
 from core.inference.batches import Completion, complete
 from core.inference.loading import choose_device, device_name, load_model, weight_bytes
+from core.methods import Bits
 from core.recipe import Recipe
 from core.runs.directory import RunDirectory
 
@@ -33,11 +35,13 @@ SECONDS_BETWEEN_PROGRESS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model to measure: its weights, and an adapter where nothing was merged."""
+    """A model to measure: its weights, and an adapter where nothing was merged, with the bits
+    of the weights it was trained on."""
 
     name: str
     folder: Path
     adapter: Path | None = None
+    bits: Bits = 16
 
 
 def evaluate(
@@ -53,7 +57,7 @@ def evaluate(
 
     With `only_missing` a model that has results already keeps them.
     """
-    subjects = [tuned_subject(run, base)]
+    subjects = [tuned_subject(run, base, recipe.method.base_bits)]
     if recipe.evaluation.base:
         subjects.append(Subject("base", base))
     tokenizer = load_tokenizer(_tokenizer_folder(run, base))
@@ -66,12 +70,12 @@ def evaluate(
     return read_results(run)
 
 
-def tuned_subject(run: RunDirectory, base: Path) -> Subject:
-    """merged/, or the adapter on its base where the recipe asked for no merge."""
+def tuned_subject(run: RunDirectory, base: Path, bits: Bits) -> Subject:
+    """merged/, or the adapter on its base where nothing was merged."""
     if (run.merged / "config.json").is_file():
         return Subject("tuned", run.merged)
     if (run.adapter / "adapter_config.json").is_file():
-        return Subject("tuned", base, run.adapter)
+        return Subject("tuned", base, run.adapter, bits)
     raise UserError(f"{run.id} has no trained model to evaluate.", "Let it train to the end.")
 
 
@@ -91,8 +95,8 @@ def _measure(
     """Load one model, measure it, save what was found, and give its memory back."""
     started = time.monotonic()
     wanted = "cpu" if recipe.hardware.gpu == "cpu" else "auto"
-    device = choose_device(weight_bytes(subject.folder), wanted)
-    model = load_model(subject.folder, device, subject.adapter)
+    device = choose_device(weight_bytes(subject.folder, subject.bits), wanted)
+    model = load_model(subject.folder, device, subject.adapter, subject.bits)
     told = Progress(emit, subject.name, len(rows.sequences) + len(rows.questions))
     loss = held_out_loss(model, rows.sequences, on_row=told.at)
     limit = rows.max_new_tokens(recipe.evaluation.max_new_tokens)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from core.data.encoding import encode_prompt
 from core.data.examples import Message
-from core.data.prepared import Prepared, TokenRow
+from core.data.prepared import Prepared
 from core.data.tokenizer import Tokenizer
+from core.data.training_rows import TokenRow
 from core.errors import UserError
 
 # Sequences that the loss is taken over, at most: beyond these the mean hardly moves.
@@ -56,7 +57,7 @@ def held_out_rows(prepared: Prepared, tokenizer: Tokenizer, rows: int) -> HeldOu
         )
         for row in prepared.held_out[:rows]
     ]
-    return HeldOutRows(prepared.eval[:LOSS_ROWS], questions)
+    return HeldOutRows(prepared.good_eval[:LOSS_ROWS], questions)
 
 
 def _last_text(messages: Sequence[Message]) -> str:

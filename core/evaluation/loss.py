@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.data.encoding import IGNORED
-from core.data.prepared import TokenRow
+from core.data.training_rows import TokenRow
 
 # Positions (rows × width) in one forward pass.
 BATCH_POSITIONS = 4096

@@ -44,7 +44,7 @@ def measure_again(run: RunDirectory, wire: Wire) -> None:
     if not lock.acquire():
         raise UserError(f"{run.id} is still at work.", "Wait for its end, or stop it.")
     recipe = load_recipe(run.recipe)
-    prepare_environment(recipe.hardware.gpu)
+    prepare_environment(recipe.hardware.one_gpu)
     base = locate(recipe.model.id, recipe.model.revision)
     from core.data.prepared import load_prepared
     from core.evaluation.evaluate import evaluate

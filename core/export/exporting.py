@@ -13,6 +13,7 @@ from pathlib import Path
 from core.children import Child
 from core.errors import UserError, describe_os_error
 from core.export.script import script
+from core.recipe import load_recipe
 from core.runs.directory import RunDirectory, write_atomically
 
 KINDS = ("merged", "script")
@@ -57,6 +58,12 @@ def _make_merged(run: RunDirectory) -> None:
         return
     if not (run.adapter / "adapter_config.json").is_file():
         raise UserError(f"{run.id} has no trained model yet.", "Let it train to the end.")
+    method = load_recipe(run.recipe).method.spec
+    if not method.merges:
+        raise UserError(
+            f"{method.title} cannot be merged into the model, so there is no model to export.",
+            f"The adapter in {run.adapter} works on its base, with peft and in tunedeck chat.",
+        )
     child = Child("core.export.merging", str(run.path))
     try:
         for message in child:

@@ -41,7 +41,7 @@ def _merge(run: RunDirectory) -> None:
     if not lock.acquire():
         raise UserError(f"{run.id} is still at work.", "Wait for its end, or stop it.")
     recipe = load_recipe(run.recipe)
-    prepare_environment(recipe.hardware.gpu)
+    prepare_environment(recipe.hardware.one_gpu)
     base = locate(recipe.model.id, recipe.model.revision)
     prepared = load_prepared(run.data)
     from core.training.merge import merge

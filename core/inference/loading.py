@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.methods import Bits
+from core.models.catalogue import card_for
 
 # Beside the weights: the context, activations and what the driver keeps for itself.
 _ROOM = 1.15
 _ROOM_BYTES = 1024**3
+QUANTISATION_CONSTANTS = 1.04  # the scales of the blocks, as a share of the weights
 
 
-def weight_bytes(folder: Path) -> int:
-    """Bytes of the weights as they lie in the folder."""
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+def weight_bytes(folder: Path, bits: Bits = 16) -> int:
+    """Bytes of the weights as they lie in the folder; less where they are loaded in fewer bits."""
+    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if bits == 16:
+        return stored
+    try:
+        shape = card_for(str(folder)).shape
+    except UserError:
+        return stored
+    rest = 2 * (shape.parameters - shape.in_linear)
+    return min(stored, rest + int(shape.in_linear * bits / 8 * QUANTISATION_CONSTANTS))
 
 
 def choose_device(weights: int, wanted: str = "auto") -> str:
@@ -50,32 +62,54 @@ def check_model_folder(folder: Path) -> None:
         )
 
 
-def load_model(folder: Path, device: str, adapter: Path | None = None) -> Any:
-    """The causal LM in `folder` in bf16 on `device`, ready to answer. UserError when broken."""
+def load_model(folder: Path, device: str, adapter: Path | None = None, bits: Bits = 16) -> Any:
+    """The causal LM in `folder` in bf16 on `device`, ready to answer. UserError when broken.
+
+    `bits`: of the weights that the adapter was trained on; it knows the model by their rounding.
+    """
     import torch
     from transformers import AutoModelForCausalLM
+
+    from core.training.loading import plain_weights, quantization
 
     check_model_folder(folder)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.bfloat16, local_files_only=True, device_map={"": device}
-        )
+            folder,
+            dtype=torch.bfloat16,
+            local_files_only=True,
+            device_map={"": device},
+            **quantization(bits, torch.bfloat16),
+        ).eval()
+        if bits < 16 and device == "cpu":
+            model = plain_weights(model)  # faster there, and some layers answer wrongly otherwise
         if adapter is not None:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, str(adapter))
+            model = _with_adapter(model, adapter)
     except Exception as error:  # each of the loaders below raises its own kinds
         raise UserError(
             f"The model in {adapter or folder} cannot be loaded: {first_line(error)}",
             "Its files may be damaged.",
         ) from error
-    return model.eval()
+    return model
+
+
+def _with_adapter(model: Any, adapter: Path) -> Any:
+    from peft import PeftModel
+
+    from core.inference.soft_prompts import answering
+    from core.training.adapters import keep_dtype
+
+    adapted = PeftModel.from_pretrained(model, str(adapter)).eval()
+    keep_dtype(adapted)
+    return answering(adapted)
 
 
 def quiet_transformers() -> None:
     """No progress bars and advice on stderr: what matters is told by our own events."""
     import transformers
 
+    # AdaLoRA's pattern of ranks, which peft loads by other means than the one that warns.
+    warnings.filterwarnings("ignore", message="The following rank_pattern keys")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from core.data.encoding import TrainOn
 from core.planning.candidates import Candidate
 from core.recipe import (
     DataSection,
@@ -23,6 +24,7 @@ def recipe_for(
     sources: Sequence[str],
     eval_sources: Sequence[str] = (),
     mapping: Mapping[str, str] | None = None,
+    train_on: TrainOn = "assistant",
     rows: int,
 ) -> Recipe:
     """The complete recipe. `rows` decides how much is held out where no eval data is given."""
@@ -35,6 +37,7 @@ def recipe_for(
             eval=list(eval_sources),
             mapping=dict(mapping or {}),
             max_length=candidate.seq_length,
+            train_on=train_on,
             eval_fraction=eval_fraction(rows),
         ),
         method=MethodSection(

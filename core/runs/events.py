@@ -1,14 +1,16 @@
 """The event stream of a run: an append-only file of JSON lines.
 
-The worker's processes write it one after another, never at once; any number of readers follow
-it. Every event has `v` (schema version), `t` (unix seconds) and `kind`:
+The worker's processes write it one after another, and the keeper a warning in between; any number
+of readers follow it. Every event has `v` (schema version), `t` (unix seconds) and `kind`:
 
 ========== ======================================================================================
 state      phase, stage: what the run is doing now
 progress   stage, done, total, unit ("bytes", "rows", "tokens"), text: a long job inside a stage
+choices    choices ({name, value, why}): what the worker chose for this model and machine
 probe      step, rows, tokens (of the longest), seconds, peak_bytes: the step before the first
-log        step, epoch, loss, lr, grad_norm, tokens (so far), tokens_per_s, step_seconds
-eval       step, epoch, loss, perplexity, rows
+log        step, epoch, loss, lr, grad_norm, tokens (so far), tokens_per_s, step_seconds; for
+           preferences also rewards_chosen, rewards_rejected, margin, accuracy, kl
+eval       step, epoch, loss, rows, perplexity; for preferences the same as log instead of that
 sample     step, prompt, text: what the model writes for a fixed held-out prompt
 checkpoint step, path
 choice     step (whose weights are the result), last_step, last_loss, best_step, best_loss, noise
@@ -33,6 +35,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from core.secrets import without_secrets
+
 VERSION = 1
 Event = dict[str, Any]
 
@@ -47,7 +51,7 @@ class EventWriter:
     def write(self, kind: str, **fields: Any) -> Event:
         """Append one event and return it."""
         event: Event = {"v": VERSION, "t": round(time.time(), 3), "kind": kind, **fields}
-        line = json.dumps(event, ensure_ascii=False, default=str) + "\n"
+        line = without_secrets(json.dumps(event, ensure_ascii=False, default=str)) + "\n"
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(descriptor, line.encode("utf-8", "replace"))

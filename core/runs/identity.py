@@ -10,10 +10,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from core.data.sources import is_hub_id, resolve
 from core.errors import UserError
+from core.methods import Knob
 from core.recipe import Recipe
 
 FILE = "identity.json"
@@ -27,11 +28,18 @@ FREE_IN_TRAINING = {
     "micro_batch",
     "gradient_accumulation",
     "gradient_checkpointing",
+    "batch",
+    "packing",
+    "attention",
+    "kernels",
+    "compile",
+    "tf32",
     "eval_steps",
     "save_steps",
     "save_minutes",
     "keep_checkpoints",
     "early_stopping",
+    "trackers",
     "patience",
 }
 PLACES = {"model.id", "data.train", "data.eval"}
@@ -51,6 +59,9 @@ def identity(recipe: Recipe) -> Identity:
         for key, inner in value.items():
             if name != "training" or key not in FREE_IN_TRAINING:
                 found[f"{name}.{key}"] = inner
+    for knob in set(get_args(Knob)) - recipe.method.spec.knobs:
+        del found[f"method.{knob}"]  # means nothing to this method
+    found["method.bits"] = recipe.method.base_bits
     found["training.effective_batch"] = recipe.training.effective_batch
     return found
 

@@ -15,13 +15,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from core.children import CONSIDERATE, command
-from core.errors import describe_os_error
+from core.errors import UserError, describe_os_error
+from core.hardware.machine import Machine
 from core.hardware.readings import read_machine
 from core.runs import queue
 from core.runs.diagnosis import classify, oom_kills
@@ -31,6 +33,8 @@ from core.runs.lifeline import KEEPER_PID, end_with_parent
 from core.runs.lock import LOCKED, RunLock
 from core.runs.state import Exit, Phase, stored_state, write_state
 from core.runs.tail import tail_events
+from core.runs.vigil import Vigil, checkpoint_bytes
+from core.training.checkpoints import checkpoint_step, newest_checkpoint
 
 STAGES = ("core.training.worker", "core.training.finish")
 TICK_SECONDS = 0.1
@@ -51,11 +55,13 @@ class Keeper:
         self._killed = False
         self._sampled = 0.0
         self._disk_trouble = False
+        self._vigil = Vigil()
 
     def keep(self) -> int:
         """Run all stages. 0 when the run finished or was stopped, 1 when it failed."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note_signal)
+        self._go_back_to_the_checkpoint()
         self._set_phase("preparing")
         self._await_turn()
         for module in self._stages:
@@ -70,6 +76,15 @@ class Keeper:
             reason = classify(self._run, code, began, out_of_memory=oom_kills() > kills)
             return self._end("failed", reason, code)
         return self._end("finished")
+
+    def _go_back_to_the_checkpoint(self) -> None:
+        """Steps that an earlier life took after its last checkpoint are lost: a run that is
+        stopped before it trains again must not claim them."""
+        state, newest = stored_state(self._run), newest_checkpoint(self._run)
+        step = checkpoint_step(newest) if newest else 0
+        if state.step > step and not _trained(self._run):
+            with suppress(OSError):  # the next write says so
+                write_state(self._run, replace(state, step=step))
 
     def _await_turn(self) -> None:
         """In the queue: until the runs before have ended, or somebody stops this one."""
@@ -131,12 +146,21 @@ class Keeper:
         if now - self._sampled < SAMPLE_SECONDS:
             return
         self._sampled = now
-        line = json.dumps(read_machine().as_sample()) + "\n"
+        machine = read_machine()
+        self._warn(machine, now)
+        line = json.dumps(machine.as_sample()) + "\n"
         try:
             with self._run.gpu.open("ab") as file:
                 file.write(line.encode())
         except OSError as error:
             self._complain(error)
+
+    def _warn(self, machine: Machine, now: float) -> None:
+        """What the stage cannot notice, or not in time."""
+        size = checkpoint_bytes(self._run.checkpoints)
+        found = self._vigil.progress(stored_state(self._run), now)
+        for finding in (*found, *self._vigil.machine(machine, size)):
+            self._tell("warning", code=finding.code, message=finding.message, remedy=finding.remedy)
 
     def _set_phase(self, phase: Phase, exit_: Exit | None = None, stage: str = "") -> None:
         """State file and event. The state keeps the step and losses of an earlier life."""
@@ -181,6 +205,10 @@ class Keeper:
             print(describe_os_error(error, "write to the run directory"), file=sys.stderr)
 
 
+def _trained(run: RunDirectory) -> bool:
+    return run.adapter.is_dir() or run.merged.is_dir()
+
+
 def _stage_environment() -> dict[str, str]:
     """Ours, and threads that wait asleep: spinning ones make a shared CPU many times slower."""
     return {**CONSIDERATE, **os.environ, KEEPER_PID: str(os.getpid())}
@@ -195,6 +223,9 @@ def main(arguments: list[str]) -> int:
             print(f"{run.id} is already being worked on by another process.", file=sys.stderr)
             return LOCKED
         return Keeper(run, tuple(arguments[1:]) or STAGES).keep()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
     except OSError as error:
         print(describe_os_error(error, "work in the run directory"), file=sys.stderr)
         return 1

@@ -31,6 +31,16 @@ def watch_keeper() -> None:
         Thread(target=_watch, args=(keeper,), daemon=True).start()
 
 
+def end_with_launcher() -> None:
+    """In a process that was started without our help: end when the one that started it does."""
+    parent = os.getppid()
+    end_with_parent()
+    if parent == 1 or os.getppid() != parent:
+        os._exit(1)
+    if sys.platform != "linux":
+        Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
 def _watch(keeper: int) -> None:
     while os.getppid() == keeper:
         time.sleep(0.5)

@@ -19,7 +19,8 @@ from core.paths import runs_root
 from core.runs import queue
 from core.runs.directory import RunDirectory, create_run, run_ids
 from core.runs.events import EventWriter
-from core.runs.lock import LOCKED, RunLock, holder, is_locked
+from core.runs.lock import LOCKED, RunLock, holder, holder_anywhere, is_locked
+from core.runs.nodes import Node, write_node
 from core.runs.state import RunState, current_state, stored_state, write_state
 from core.runs.tail import tail_lines
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from core.recipe import Recipe
 
 Intent = Literal["stop", "checkpoint", "evaluate", "sample"]
-START_PATIENCE_SECONDS = 15.0
+START_PATIENCE_SECONDS = 30.0
 KILL_PATIENCE_SECONDS = 5.0
 
 
@@ -49,15 +50,18 @@ def list_runs() -> list[RunSummary]:
     return [RunSummary(run, current_state(run)) for run in runs]
 
 
-def launch(recipe: Recipe, *, queued: bool = False) -> RunDirectory:
+def launch(recipe: Recipe, *, queued: bool = False, node: Node | None = None) -> RunDirectory:
     """Start a run and return as soon as its keeper lives. It outlives the caller.
 
     With `queued` it begins when the runs that live now, and those queued before it, have ended.
+    `node` says which machine of several this is.
     A launch that fails leaves no directory behind.
     """
     run = create_run(recipe)
     try:
         write_state(run, RunState())
+        if node is not None:
+            write_node(run, node)
         if queued:
             queue.enter(run)
         _start_keeper(run)
@@ -105,11 +109,16 @@ def stop(run: RunDirectory, *, now: bool = False) -> None:
     if not now:
         request(run, "stop")
         return
-    keeper = holder(run.lock)
+    keeper = holder_anywhere(run.lock)
     if keeper is None:
         raise UserError(f"{run.id} is not running.")
+    if not keeper.is_here:
+        raise UserError(
+            f"{run.id} runs on another machine ({keeper.host.split()[0]}).",
+            "`tunedeck stop` without --now reaches it through the volume.",
+        )
     try:
-        os.killpg(keeper, signal.SIGKILL)  # a keeper leads the group of its stages
+        os.killpg(keeper.pid, signal.SIGKILL)  # a keeper leads the group of its stages
     except ProcessLookupError:
         pass  # it ended just now
     except PermissionError as error:
@@ -175,7 +184,7 @@ def _start_keeper(run: RunDirectory) -> None:
             return
         time.sleep(0.02)
     keeper.kill()
-    raise UserError(f"The worker of {run.id} did not start within 15 s.", "Try again.")
+    raise UserError(f"The worker of {run.id} did not start within 30 s.", "Try again.")
 
 
 def _check_start(run: RunDirectory, code: int) -> None:

@@ -163,7 +163,9 @@ def _typical(values: Any) -> float:
 
 def _finishing(events: Sequence[Event], answers: int) -> float:
     """The stages after training. What an answer takes is known from those that were written."""
-    begun = [e["t"] for e in events if e["kind"] == "state" and e.get("stage") == "merging"]
+    stages = [(e.get("stage"), e["t"]) for e in events if e["kind"] == "state"]
+    begun = [t for stage, t in stages if stage == "merging"]
+    begun = begun or [t for stage, t in stages if stage == "evaluating"]  # nothing to merge
     if not begun:
         return 0.0
     results = [event for event in events if event["kind"] == "result"]

@@ -1,20 +1,28 @@
-"""What is trained of a model: peft's configuration for each method, and the layers it adapts."""
+"""What is trained of a model: peft's configuration for each method."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from core.errors import UserError
 from core.recipe import MethodSection
+from core.training.adalora import freeze_ranks
+from core.training.placement import (
+    decoder_layers,
+    expert_parameters,
+    linear_paths,
+    scaled_modules,
+    target_modules,
+)
 
-ATTENTION = ("q_proj", "v_proj")
-ATTENTION_ALL = ("q_proj", "k_proj", "v_proj", "o_proj")
-# Architectures that fuse or rename their projections.
-FUSED = ("query_key_value", "qkv_proj", "c_attn", "Wqkv", "in_proj")
-FUSED_OUTPUT = ("dense", "o_proj", "out_proj", "c_proj")
-FEED_FORWARD = ("down_proj", "dense_4h_to_h", "fc2", "c_proj")
-KEYS_AND_VALUES = ("k_proj", "v_proj", *FUSED)
+LOW_RANK = ("lora", "qlora", "lora-8bit", "rslora", "dora", "lora+")
 OFT_BLOCK = 32  # peft's default; a layer whose width it does not divide gets a smaller one
 
 
@@ -29,7 +37,77 @@ def with_adapter(model: Any, method: MethodSection, steps: int = 0) -> Any:
         return freeze_all_but_last(model, method.layers)
     from peft import get_peft_model
 
-    return get_peft_model(model, peft_config(model, method, steps))
+    adapted = get_peft_model(model, peft_config(model, method, steps))
+    if method.name == "adalora":
+        freeze_ranks(adapted)
+    keep_dtype(adapted)
+    return adapted
+
+
+def check_method(base: Path, method: MethodSection) -> str | None:
+    """UserError when this model has no place for the method; nothing of its weights is read.
+
+    Returns what should be said of a model whose experts stay as they are.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
+    experts = expert_parameters(model)
+    share = experts / sum(weight.numel() for weight in model.parameters())
+    if method.name == "last-layers":
+        _check_layers(model, method.layers)
+    elif method.spec.kind == "adapter":
+        _check_rank(model, method)
+        _try_on(model, method)
+    elif method.name == "prefix" and getattr(model.config, "multi_query", False):
+        raise UserError(
+            "method: peft's prefix tuning does not know heads that share their keys and values.",
+            "Choose prompt or p-tuning for this model.",
+        )
+    if experts == 0 or method.spec.kind != "adapter":
+        return None
+    bits = "" if method.base_bits == 16 else f", in 16 bits and not in {method.base_bits}"
+    return (
+        f"The experts ({share:.0%} of the weights) are no linear layers and stay as they are{bits}."
+    )
+
+
+def _try_on(model: nn.Module, method: MethodSection) -> None:
+    """UserError with peft's own reason where it has no such adapter for these layers."""
+    try:
+        with_adapter(model, method)
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"method: {method.spec.title} does not go with this model: {reason}",
+            "Choose another method.name; lora goes with most.",
+        ) from error
+
+
+def _check_layers(model: nn.Module, wanted: int) -> None:
+    there = len(decoder_layers(model))
+    if wanted > there:
+        raise UserError(
+            f"method.layers: this model has {there} layers, not {wanted}.",
+            "Lower it, or use full to train all of them.",
+        )
+
+
+def _check_rank(model: nn.Module, method: MethodSection) -> None:
+    """PiSSA takes as many components as the rank says, and the smallest layer must have them."""
+    if method.name != "pissa":
+        return
+    targets = target_modules(model, method.target_modules)
+    adapted = [
+        min(model.get_submodule(path).weight.shape)
+        for path in linear_paths(model)
+        if targets == "all-linear" or path.endswith(tuple(targets))
+    ]
+    if method.rank > min(adapted):
+        raise UserError(
+            f"method.rank: PiSSA can begin with at most {min(adapted)} components here, not "
+            f"{method.rank}; its smallest layer has no more.",
+            f"Set it to {min(adapted)} or less.",
+        )
 
 
 def peft_config(model: nn.Module, method: MethodSection, steps: int = 0) -> Any:
@@ -45,15 +123,13 @@ def peft_config(model: nn.Module, method: MethodSection, steps: int = 0) -> Any:
         }
         return kinds[method.name](num_virtual_tokens=method.virtual_tokens, **placed)
     if method.name == "ia3":
-        names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-        last = [name for name in FEED_FORWARD if name in names]
-        scaled = [name for name in KEYS_AND_VALUES if name in names]
-        return peft.IA3Config(target_modules=scaled + last, feedforward_modules=last, **placed)
+        keys, ends = scaled_modules(model)
+        return peft.IA3Config(target_modules=keys + ends, feedforward_modules=ends, **placed)
     placed["target_modules"] = target_modules(model, method.target_modules)
-    return _ranked_config(method, placed, steps)
+    return _placed_config(method, placed, steps)
 
 
-def _ranked_config(method: MethodSection, placed: dict[str, Any], steps: int) -> Any:
+def _placed_config(method: MethodSection, placed: dict[str, Any], steps: int) -> Any:
     import peft
 
     rank, alpha, dropout = method.rank, method.alpha, method.dropout
@@ -65,50 +141,65 @@ def _ranked_config(method: MethodSection, placed: dict[str, Any], steps: int) ->
         kind = peft.LoHaConfig if method.name == "loha" else peft.LoKrConfig
         return kind(r=rank, alpha=alpha, rank_dropout=dropout, **placed)
     if method.name == "adalora":
-        return peft.AdaLoraConfig(
-            init_r=rank + rank // 2,
-            target_r=rank,
-            lora_alpha=alpha,
-            lora_dropout=dropout,
-            total_step=max(steps, 3),
-            tinit=steps // 10,
-            tfinal=steps // 2,
-            **placed,
-        )
+        return _adalora_config(method, placed, steps)
     return peft.LoraConfig(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
         use_rslora=method.name == "rslora",
         use_dora=method.name == "dora",
-        init_lora_weights="pissa" if method.name == "pissa" else True,
+        **placed,
+    )
+
+
+def _adalora_config(method: MethodSection, placed: dict[str, Any], steps: int) -> Any:
+    """Half as much rank again as in the end, given up in the middle of the run."""
+    import peft
+
+    return peft.AdaLoraConfig(
+        init_r=max(method.rank + method.rank // 2, method.rank + 1),
+        target_r=method.rank,
+        lora_alpha=method.alpha,
+        lora_dropout=method.dropout,
+        orth_reg_weight=0.0,  # ours to add: see core.training.adalora
+        total_step=max(steps, 3),
+        tinit=steps // 10,
+        tfinal=steps // 2,
         **placed,
     )
 
 
 def freeze_all_but_last(model: nn.Module, count: int) -> nn.Module:
     """Only the last `count` decoder layers learn."""
-    layers = _decoder_layers(model)
+    layers = decoder_layers(model)
     model.requires_grad_(False)
     for layer in layers[-count:]:
         layer.requires_grad_(True)
     return model
 
 
-def _decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The longest list of modules: every causal LM keeps its layers in one."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    return max(lists, key=len)
+@contextmanager
+def in_base_precision(model: nn.Module, method: MethodSection) -> Iterator[None]:
+    """On a quantised base TRL puts what is trained into bf16, as QLoRA's authors did with LoRA.
+
+    Elsewhere that would hurt: beside a scale of 1, what a step adds is less than bf16 can hold.
+    So what is no LoRA matrix comes out as it went in.
+    """
+    trained = {} if method.name in LOW_RANK else dict(model.named_parameters())
+    before = {name: weight.data for name, weight in trained.items() if weight.requires_grad}
+    yield
+    for name, data in before.items():
+        trained[name].data = data
 
 
-def target_modules(model: nn.Module, wanted: str | list[str]) -> str | list[str]:
-    """Names of the layers to adapt, as this architecture calls them."""
-    if isinstance(wanted, list) or wanted == "all-linear":
-        return wanted
-    present = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    if wanted == "attention":
-        return [n for n in ATTENTION if n in present] or [n for n in FUSED if n in present]
-    separate = [n for n in ATTENTION_ALL if n in present]
-    if len(separate) > 1:
-        return separate
-    return [n for n in (*FUSED, *FUSED_OUTPUT) if n in present]
+def keep_dtype(model: nn.Module) -> None:
+    """On a quantised base peft's IA3 layers answer in 32 bits, which attention refuses."""
+    from peft.tuners.ia3 import IA3Layer
+
+    for module in model.modules():
+        if isinstance(module, IA3Layer):
+            module.register_forward_hook(_as_the_input)
+
+
+def _as_the_input(module: nn.Module, arguments: tuple[Any, ...], output: torch.Tensor) -> Any:
+    return output.to(arguments[0].dtype)

@@ -9,44 +9,43 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
 from core.data.encoding import IGNORED
+from core.data.training_rows import TokenRow
 
 CHUNK_BATCHES = 32
-
-
-class Row(Protocol):
-    """An encoded training sequence, whoever encoded it."""
-
-    @property
-    def input_ids(self) -> list[int]: ...
-
-    @property
-    def labels(self) -> list[int]: ...
+Tokens = Sequence[int]
 
 
 class BatchOrder(Sampler[int]):  # type: ignore[misc]
-    """Row numbers in the order of training, epoch by epoch."""
+    """Row numbers in the order of training, epoch by epoch.
 
-    def __init__(self, lengths: Sequence[int], effective_batch: int, seed: int) -> None:
+    Several processes take `turn` rows in turn (together), so that the last turn is filled up: with
+    the number after the last row, which stands for a row that trains nothing.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], effective_batch: int, seed: int, turn: int = 1
+    ) -> None:
         self._lengths = lengths
         self._batch = effective_batch
         self._seed = seed
         self._epoch = 0
+        self._missing = -len(lengths) % turn
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self._lengths) + self._missing
 
     def __iter__(self) -> Iterator[int]:
-        return iter(epoch_order(self._lengths, self._batch, self._seed, self._epoch))
+        order = epoch_order(self._lengths, self._batch, self._seed, self._epoch)
+        return iter(order + self._missing * [len(self._lengths)])
 
 
 def epoch_order(lengths: Sequence[int], batch: int, seed: int, epoch: int) -> list[int]:
@@ -57,8 +56,12 @@ def epoch_order(lengths: Sequence[int], batch: int, seed: int, epoch: int) -> li
     generator = random.Random(f"{seed}/{epoch}")
     rows = list(range(len(lengths)))
     generator.shuffle(rows)
-    rest = rows[len(rows) - len(rows) % batch :]
-    rows = rows[: len(rows) - len(rest)]
+    whole = len(rows) - len(rows) % batch
+    if epoch == 0 and rows:
+        at = max(range(len(rows)), key=lambda place: lengths[rows[place]])
+        if at >= whole > 0:
+            rows[0], rows[at] = rows[at], rows[0]
+    rows, rest = rows[:whole], rows[whole:]
     chunk = batch * CHUNK_BATCHES
     batches: list[list[int]] = []
     for start in range(0, len(rows), chunk):
@@ -74,15 +77,69 @@ def _longest(batches: list[list[int]], lengths: Sequence[int]) -> Callable[[int]
     return lambda number: max(lengths[row] for row in batches[number])
 
 
-def collate(rows: Sequence[dict[str, Sequence[int]]], pad: int) -> dict[str, Tensor]:
-    """Pad on the right, to the longest row of the batch and no further."""
-    longest = max(len(row["input_ids"]) for row in rows)
-    shape = (len(rows), longest)
+def filler(pad: int, like: TokenRow) -> TokenRow:
+    """A row of the same kind that trains nothing: where several processes need equally many."""
+    blank, nothing = [pad, pad], [IGNORED, IGNORED]
+    paired = like.second_ids is not None
+    return TokenRow(
+        -1,
+        blank,
+        nothing,
+        second_ids=blank if paired else None,
+        second_labels=nothing if paired else None,
+        desirable=None if like.desirable is None else False,
+        reference=None if like.reference is None else [0.0, 0.0],
+    )
+
+
+def collate(rows: Sequence[TokenRow], pad: int, *, packed: bool = False) -> dict[str, Tensor]:
+    """The rows as one batch. Of rows with two sequences all first ones come before all second.
+
+    `packed`: end to end instead of below each other, without any padding.
+    """
+    sequences = [(row.input_ids, row.labels) for row in rows]
+    sequences += [
+        (row.second_ids, row.second_labels or []) for row in rows if row.second_ids is not None
+    ]
+    batch = _packed(sequences) if packed else _padded(sequences, pad)
+    batch["tokens"] = torch.tensor([sum(row.tokens for row in rows if row.trained)])
+    if rows[0].second_ids is not None:
+        batch["lengths"] = torch.tensor([len(row.input_ids) for row in rows])
+    if rows[0].desirable is not None:
+        batch["desirable"] = torch.tensor([row.desirable is True for row in rows])
+    if rows[0].reference is not None:
+        batch["reference"] = torch.tensor([row.reference for row in rows])
+    return batch
+
+
+def _padded(sequences: Sequence[tuple[Tokens, Tokens]], pad: int) -> dict[str, Tensor]:
+    """Padded on the right, to the longest of the batch and no further."""
+    shape = (len(sequences), max(len(ids) for ids, _ in sequences))
     input_ids = torch.full(shape, pad, dtype=torch.long)
     labels = torch.full(shape, IGNORED, dtype=torch.long)
-    for index, row in enumerate(rows):
-        length = len(row["input_ids"])
-        input_ids[index, :length] = torch.as_tensor(row["input_ids"], dtype=torch.long)
-        labels[index, :length] = torch.as_tensor(row["labels"], dtype=torch.long)
-    tokens = torch.tensor([sum(len(row["input_ids"]) for row in rows)])
-    return {"input_ids": input_ids, "labels": labels, "tokens": tokens}
+    for at, (ids, trained) in enumerate(sequences):
+        input_ids[at, : len(ids)] = torch.as_tensor(ids, dtype=torch.long)
+        labels[at, : len(ids)] = torch.as_tensor(trained, dtype=torch.long)
+    return {"input_ids": input_ids, "labels": labels}
+
+
+def _packed(sequences: Sequence[tuple[Tokens, Tokens]]) -> dict[str, Tensor]:
+    """One long row. Positions start again with every sequence, and no sequence's first token is
+    predicted from the one before it."""
+    ids = [token for each, _ in sequences for token in each]
+    labels = [label for _, each in sequences for label in (IGNORED, *each[1:])]
+    positions = [at for each, _ in sequences for at in range(len(each))]
+    return {
+        "input_ids": torch.tensor([ids]),
+        "labels": torch.tensor([labels]),
+        "position_ids": torch.tensor([positions]),
+    }
+
+
+def by_length(rows: Sequence[TokenRow], positions: int) -> Iterator[list[TokenRow]]:
+    """Batches of similar length, the longest first, none above a budget of positions."""
+    waiting = sorted(rows, key=lambda row: -row.longest)
+    while waiting:
+        size = max(1, positions // waiting[0].longest)
+        yield waiting[:size]
+        waiting = waiting[size:]

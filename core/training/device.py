@@ -1,7 +1,7 @@
 """Where a stage computes, settled before torch is imported.
 
-One process trains on one GPU: TRL refuses more, and a run must not spill over to a card that
-somebody else uses.
+A process trains on one GPU: TRL refuses more, and a run must not spill over to a card that
+somebody else uses. Where several train together, each has one of its own.
 """
 
 from __future__ import annotations
@@ -14,14 +14,34 @@ from core.errors import UserError
 from core.hardware.host import cores
 from core.hardware.machine import Gpu
 from core.hardware.readings import read_machine
+from core.training.together import Crew
 
 ALLOCATOR = "expandable_segments:True"
+NO_PEERS = "RTX 40"  # cards that cannot read each other's memory, which accelerate insists on
 
 
 def prepare_environment(gpu: str) -> None:
     """Pin the GPU (`auto`, `cpu`, an index or a UUID) and quieten the libraries."""
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     os.environ["CUDA_VISIBLE_DEVICES"] = _visible(gpu)
+    quieten()
+
+
+def environment_of(team: Crew) -> dict[str, str]:
+    """What processes that train together find in their environment: their GPUs, and how many of
+    the cores each may use."""
+    found = {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": ",".join(_name(gpu) for gpu in team.gpus),
+        "OMP_NUM_THREADS": str(max(1, cores() // team.count)),
+    }
+    if any(NO_PEERS in (gpu.name or "") for gpu in team.gpus):
+        found |= dict.fromkeys(("NCCL_P2P_DISABLE", "NCCL_IB_DISABLE"), "1")
+    return found
+
+
+def quieten() -> None:
+    """Settings that libraries read when they are imported."""
     os.environ.setdefault("PYTORCH_ALLOC_CONF", ALLOCATOR)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -48,8 +48,9 @@ def main(arguments: list[str]) -> int:
 def finish(run: RunDirectory, reporter: Reporter) -> None:
     """Merge and evaluate as the recipe asks, leaving out what is there already."""
     recipe = load_recipe(run.recipe)
-    prepare_environment(recipe.hardware.gpu)
-    reporter.stage("merging")
+    prepare_environment(recipe.hardware.one_gpu)
+    if recipe.ends_with_merge:
+        reporter.stage("merging")
     base = locate(recipe.model.id, recipe.model.revision, reporter.progress)
     prepared = load_prepared(run.data)
     make_merged(run, recipe, base, prepared, reporter)
@@ -72,11 +73,11 @@ def _report_trial(
 def make_merged(
     run: RunDirectory, recipe: Recipe, base: Path, prepared: Prepared, reporter: Reporter
 ) -> None:
-    """merged/ where the recipe wants it and it is missing. Full training has written it."""
-    if recipe.method.name == "full":
+    """merged/ where the recipe wants it and it is missing, and the training has not written it."""
+    if not recipe.method.spec.has_adapter:
         _check_trained(run)
         return
-    if not recipe.merge or (run.merged / "config.json").is_file():
+    if not recipe.ends_with_merge or (run.merged / "config.json").is_file():
         return
     from core.inference.loading import quiet_transformers
     from core.training.merge import merge

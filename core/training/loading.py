@@ -10,22 +10,35 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from core.methods import Bits
 from core.recipe import Recipe
+from core.training.together import place
 
 
-def load_base(folder: Path, recipe: Recipe) -> Any:
-    """The base model in the method's bits, on the GPU that is visible or on the CPU."""
+def load_base(
+    folder: Path, recipe: Recipe, device: str | None = None, *, sharded: bool = False
+) -> Any:
+    """The base model in the method's bits, on `device`; by default on the GPU that is visible or
+    on the CPU.
+
+    One that several processes will hold in parts stays in RAM, since it may fit no single GPU;
+    in fewer bits it must be on one first, for that is where it becomes so small.
+    """
     dtype = weights_dtype(recipe.model.precision)
     options: dict[str, Any] = {"dtype": dtype}
-    if torch.cuda.is_available():
-        options["device_map"] = {"": 0}
-    options |= quantization(recipe.method.base_bits, dtype)
+    if device is not None:
+        options["device_map"] = {"": device}
+    elif torch.cuda.is_available() and not (sharded and recipe.method.base_bits == 16):
+        options["device_map"] = {"": place().local_rank}
+    options |= quantization(recipe.method.base_bits, dtype, sharded=sharded)
     model = AutoModelForCausalLM.from_pretrained(folder, **options)
     model.config.use_cache = False
     return model
 
 
-def quantization(bits: Bits, dtype: torch.dtype) -> dict[str, Any]:
-    """What `from_pretrained` is told so that the decoder's linears take so many bits."""
+def quantization(bits: Bits, dtype: torch.dtype, *, sharded: bool = False) -> dict[str, Any]:
+    """What `from_pretrained` is told so that the decoder's linears take so many bits.
+
+    FSDP splits only floating-point tensors: there the packed bits are declared to be such.
+    """
     if bits == 16:
         return {}
     if bits == 8:
@@ -35,8 +48,17 @@ def quantization(bits: Bits, dtype: torch.dtype) -> dict[str, Any]:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
+        **({"bnb_4bit_quant_storage": dtype} if sharded else {}),
     )
     return {"quantization_config": nf4}
+
+
+def plain_weights(model: Any) -> Any:
+    """A quantised model in 16 or 32 bits, every weight as the quantisation has rounded it."""
+    plain = model.dequantize(model.dtype)
+    for mark in ("is_loaded_in_4bit", "is_loaded_in_8bit", "is_quantized"):
+        setattr(plain, mark, False)  # left as they were, and peft goes by them
+    return plain
 
 
 def weights_dtype(precision: str) -> torch.dtype:

@@ -16,17 +16,20 @@ from torch import Tensor, nn
 from core.data.encoding import IGNORED
 
 
-def labelled_loss_sum(model: nn.Module, input_ids: Tensor, labels: Tensor) -> Tensor:
+def labelled_loss_sum(
+    model: nn.Module, input_ids: Tensor, labels: Tensor, position_ids: Tensor | None = None
+) -> Tensor:
     """The summed cross entropy over all labelled tokens (each predicted by the one before it).
 
     The model's own forward runs unchanged, with scaling and soft-capping of logits where it has
-    them; only what enters its head is cut down to the positions that count.
+    them; only what enters its head is cut down to the positions that count. `position_ids` are
+    given for packed rows: where they start again, a row begins.
     """
     positions, chosen = _labelled(labels)
     if positions.numel() == 0:
         positions = positions.new_zeros(1)  # a zero that still hangs on the graph
-        return _logits_at(model, input_ids, positions).float().sum() * 0.0
-    logits = _logits_at(model, input_ids, positions)
+        return _logits_at(model, input_ids, positions, position_ids).float().sum() * 0.0
+    logits = _logits_at(model, input_ids, positions, position_ids)
     return nn.functional.cross_entropy(logits.float(), chosen.to(logits.device), reduction="sum")
 
 
@@ -50,11 +53,14 @@ def _labelled(labels: Tensor) -> tuple[Tensor, Tensor]:
     return positions + positions // targets.shape[1], targets[trained]
 
 
-def _logits_at(model: nn.Module, input_ids: Tensor, positions: Tensor) -> Tensor:
+def _logits_at(
+    model: nn.Module, input_ids: Tensor, positions: Tensor, position_ids: Tensor | None = None
+) -> Tensor:
     # Rows are padded on the right: causal attention alone keeps padding out of what counts,
     # and without a mask the attention kernels take their fastest path.
+    packed = {} if position_ids is None else {"position_ids": position_ids}
     with _head_sees_only(_output_head(model), input_ids.shape[1], positions):
-        logits: Tensor = model(input_ids=input_ids, use_cache=False).logits
+        logits: Tensor = model(input_ids=input_ids, use_cache=False, **packed).logits
     return logits.reshape(-1, logits.shape[-1])
 
 
@@ -73,9 +79,10 @@ def _head_sees_only(head: nn.Module, length: int, positions: Tensor) -> Iterator
 
 
 def _output_head(model: nn.Module) -> nn.Module:
-    head = model.get_output_embeddings()  # type: ignore[operator]
+    inner = getattr(model, "module", model)  # what several processes have wrapped
+    head = inner.get_output_embeddings()
     if not isinstance(head, nn.Module):
-        raise TypeError(f"{type(model).__name__} has no language-model head to train.")
+        raise TypeError(f"{type(inner).__name__} has no language-model head to train.")
     return head
 
 

@@ -40,7 +40,7 @@ def measured(
         "gpus": int(os.environ.get("WORLD_SIZE", "1")),
         "stack": installed_stack(),
         "shape": asdict(shape),
-        "tokens_per_row": sum(len(row.input_ids) for row in prepared.train) / len(prepared.train),
+        "tokens_per_row": sum(row.tokens for row in prepared.train) / len(prepared.train),
         "micro_batch": recipe.training.micro_batch,
         "gradient_checkpointing": gradient_checkpointing,
         "peak_allocated": torch.cuda.max_memory_allocated() if on_gpu else None,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, describe_os_error
-from core.inference.loading import check_model_folder, first_line
+from core.inference.loading import check_model_folder, choose_device, first_line, weight_bytes
 from core.recipe import Recipe
 from core.runs.directory import RunDirectory
 from core.units import bytes_text
@@ -106,12 +106,16 @@ def _load_with_adapter(run: RunDirectory, recipe: Recipe, base: Path) -> tuple[A
 
 
 def _load_base(recipe: Recipe, base: Path) -> Any:
-    """The base as the adapter knew it: for QLoRA its 4-bit weights, dequantised."""
-    from core.training.loading import load_base
+    """The base as the adapter knew it: for QLoRA its 4-bit weights, dequantised.
 
-    model = load_base(base, recipe)
+    On the GPU where all of it has room in 16 bits, else in RAM, whatever it was trained on.
+    """
+    from core.training.loading import load_base, plain_weights
+
+    wanted = "cpu" if recipe.hardware.gpu == "cpu" else "auto"
+    model = load_base(base, recipe, choose_device(weight_bytes(base), wanted))
     model.config.use_cache = True  # off while training; the merged model is for answering
-    return model.dequantize(model.dtype) if recipe.method.base_bits < 16 else model
+    return plain_weights(model) if recipe.method.base_bits < 16 else model
 
 
 def _fingerprint(weight: Any) -> int:

@@ -15,15 +15,22 @@ def measuring(model: nn.Module) -> Iterator[None]:
 
     bitsandbytes packs 4-bit weights for inference when a CPU layer runs in evaluation mode,
     and never unpacks them: from then on no gradient passes through. Its layers have nothing
-    to switch, so they stay in training mode.
+    to switch, so they stay in training mode. May be used inside itself.
     """
     was_training = model.training
-    model.eval()
-    for module in model.modules():
-        if type(module).__name__ == "Linear4bit":
-            module.training = True
+    _switch_to_evaluation(model)
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(was_training)
+        if was_training:
+            model.train()
+        else:
+            _switch_to_evaluation(model)
+
+
+def _switch_to_evaluation(model: nn.Module) -> None:
+    model.eval()
+    for module in model.modules():
+        if type(module).__name__ == "Linear4bit":
+            module.training = True

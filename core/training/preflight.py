@@ -5,23 +5,27 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from core.data.prepared import Prepared
+from core.data.prepared import Ledger, Prepared
 from core.errors import UserError
-from core.hardware.machine import Machine
+from core.hardware.machine import Gpu, Machine
 from core.memory.formula import Device, predict
 from core.memory.prediction import Prediction
 from core.models.catalogue import card_for
 from core.recipe import Recipe
 from core.runs.directory import RunDirectory
+from core.runs.vigil import bytes_of
 from core.units import bytes_text
 
 SPARE_BYTES = 256 * 1024**2
+# Before any row is read: what does not fit now will not, whatever the rows turn out to be.
+NO_ROWS_YET = Prepared([], [], [], Ledger("unknown", 0, {}, 0, 0, 0, 0, 0, longest=8))
 
 
 def check_disk(run: RunDirectory, recipe: Recipe, base: Path, prepared: Prepared) -> None:
     """UserError when the checkpoints and the result will not fit on the run's disk."""
     needed = disk_bytes(recipe, base, prepared)
-    free = shutil.disk_usage(run.path).free
+    there = sum(bytes_of(folder) for folder in (run.checkpoints, run.adapter, run.merged))
+    free = shutil.disk_usage(run.path).free + there  # a resumed run has some of it already
     if free < needed:
         raise UserError(
             f"The run needs about {bytes_text(needed)} of disk for its checkpoints and its "
@@ -35,47 +39,74 @@ def disk_bytes(recipe: Recipe, base: Path, prepared: Prepared) -> int:
     """Checkpoints (the best and the next one come on top of those kept), result, merged model."""
     weights = _weight_bytes(base)
     expected = expected_memory(recipe, base, prepared, gradient_checkpointing=True)
-    full = recipe.method.name == "full"
     adapter = expected.parts.adapter if expected else 0
-    result = weights if full else adapter
-    checkpoint = result + (expected.parts.optimizer if expected else 2 * result)
-    merged = weights if recipe.merge and not full else 0
+    result = adapter if recipe.method.spec.has_adapter else weights
+    states = expected.parts.optimizer if expected else 2 * result
     kept = recipe.training.keep_checkpoints + 2
+    checkpoint = result + states
+    if recipe.method.name == "last-layers":  # of the model only what is trained
+        checkpoint = states * 3 // 2
+    merged = weights if recipe.ends_with_merge else 0
     return kept * checkpoint + result + merged + SPARE_BYTES
 
 
-def check_memory(recipe: Recipe, base: Path, prepared: Prepared, machine: Machine) -> None:
+def check_memory(
+    recipe: Recipe,
+    base: Path,
+    prepared: Prepared,
+    machine: Machine,
+    team: tuple[Gpu, ...] = (),
+    world: int = 1,
+) -> None:
     """UserError when not even the least that training needs is there, with what to change.
 
     Only what is beyond doubt is refused here: on a GPU the probe before the first step decides.
+    `team`: this machine's GPUs that train together, where there are several; `world`: how many
+    there are on all machines.
     """
-    gpu = machine.best_gpu()
+    gpu = min(team, key=_room) if team else machine.best_gpu()
     if gpu is None:
         free, what = machine.ram_available, "RAM"
         expected = expected_memory(
             recipe, base, prepared, gradient_checkpointing=False, device="cpu"
         )
     else:
-        free, what = gpu.total or 0, f"memory, {gpu.name or 'the GPU'} has"
+        free, what = _room(gpu), f"memory, {gpu.name or 'the GPU'} has"
         smallest = recipe.model_copy(deep=True)
         smallest.training.micro_batch = 1
         expected = expected_memory(smallest, base, prepared, gradient_checkpointing=True)
-    if expected is None or expected.low <= free:
+    if expected is None or (least := _least(expected, recipe, world)) <= free:
         return
-    needed = f"Training needs at least {bytes_text(expected.low)} of {what}"
-    raise UserError(
-        f"{needed}; {bytes_text(free)} is free."
-        if gpu is None
-        else f"{needed} {bytes_text(free)}.",
-        levers(recipe, prepared),
-    )
+    needed = f"Training needs at least {bytes_text(least)} of {what}"
+    if gpu is None:
+        raise UserError(f"{needed}; {bytes_text(free)} is free.", levers(recipe, prepared))
+    taken = "" if gpu.free is None or gpu.free == gpu.total else _taken(gpu)
+    raise UserError(f"{needed} {bytes_text(free)} free{taken}.", levers(recipe, prepared))
+
+
+def _room(gpu: Gpu) -> int:
+    """What is free now: somebody else's process may hold the rest."""
+    return (gpu.total or 0) if gpu.free is None else gpu.free
+
+
+def _taken(gpu: Gpu) -> str:
+    return f" of {bytes_text(gpu.total)} (see `tunedeck doctor` for what holds the rest)"
+
+
+def _least(expected: Prediction, recipe: Recipe, processes: int) -> int:
+    """What one process needs of its GPU; where each may hold a part of the model, its part."""
+    if processes < 2 or recipe.hardware.sharding == "ddp":
+        return expected.low
+    parts = expected.parts
+    split = parts.weights + parts.adapter + parts.gradients + parts.optimizer
+    return max(0, expected.low - split + split // processes)
 
 
 def check_merge(recipe: Recipe, base: Path, machine: Machine) -> None:
     """UserError when the base in 16 bits fits neither the GPU nor the RAM, for it is merged so."""
-    if not recipe.merge or recipe.method.name == "full":
+    if not recipe.ends_with_merge:
         return
-    needed = _weight_bytes(base)
+    needed = _merging_bytes(recipe, base)
     there = max([machine.ram_total, *(gpu.total or 0 for gpu in machine.gpus)])
     if needed > there:
         raise UserError(
@@ -85,19 +116,34 @@ def check_merge(recipe: Recipe, base: Path, machine: Machine) -> None:
         )
 
 
+def _merging_bytes(recipe: Recipe, base: Path) -> int:
+    """The base as it is loaded for that, whatever it was trained in and however it lies here."""
+    try:
+        parameters = card_for(str(base)).shape.parameters
+    except UserError:
+        return _weight_bytes(base)
+    return parameters * (4 if recipe.model.precision == "fp32" else 2)
+
+
 def levers(recipe: Recipe, prepared: Prepared) -> str:
     """What would make it fit, strongest first; only what is not done yet."""
     training, longest = recipe.training, prepared.ledger.longest
     found = []
-    if recipe.method.name == "full":
-        found.append("use lora instead of full")
-    if recipe.method.name != "qlora":
+    method = recipe.method
+    if not method.spec.has_adapter:
+        found.append(f"use lora instead of {method.name}")
+    if 4 in method.spec.bits and method.base_bits != 4 and method.name != "lora":
+        found.append("set method.bits to 4")
+    elif method.base_bits != 4:
         found.append("use qlora")
-    found.append(f"lower data.max_length (the longest row has {longest} tokens)")
+    if prepared is not NO_ROWS_YET:
+        found.append(f"lower data.max_length (the longest row has {longest} tokens)")
     if training.gradient_checkpointing is False:
         found.append("turn on training.gradient_checkpointing")
     if training.optimizer == "adamw":
         found.append("set training.optimizer to paged-adamw-8bit")
+    if recipe.hardware.sharding == "ddp" and recipe.hardware.gpus != 1:
+        found.append("set hardware.sharding to fsdp")
     text = ", or ".join([*found, "choose a smaller model"])
     return f"{text[0].upper()}{text[1:]}."
 
@@ -125,7 +171,7 @@ def expected_memory(
         method.name,
         method.rank,
         method.target_modules,
-        training.micro_batch,
+        training.micro_batch * recipe.objective.spec.sequences,
         prepared.ledger.longest,
         gradient_checkpointing,
         training.optimizer,
@@ -144,7 +190,7 @@ def wants_checkpointing(
     wanted = recipe.training.gradient_checkpointing
     if wanted != "auto":
         return wanted
-    if free_bytes is None:
+    if free_bytes is None or not recipe.method.spec.allows_checkpointing:
         return False
     expected = expected_memory(recipe, base, prepared, gradient_checkpointing=False)
     return expected is None or expected.high > free_bytes

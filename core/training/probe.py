@@ -66,6 +66,7 @@ def _plain(optimizer: Any) -> Any:
 
 def _forward_and_backward(trainer: Any, model: Any, batch: dict[str, Any]) -> None:
     model.train()
+    trainer.begin_step(batch)
     inputs = trainer._prepare_inputs(dict(batch))
     with trainer.compute_loss_context_manager():
         loss = trainer.compute_loss(model, inputs, num_items_in_batch=inputs["labels"].numel())

@@ -87,3 +87,13 @@ class Reporter:
         if not self._disk_trouble:
             self._disk_trouble = True
             print(describe_os_error(error, "write to the run directory"), file=sys.stderr)
+
+
+class Silence(Reporter):
+    """For processes beside the one that reports: what they would tell is told already."""
+
+    def write_state(self) -> None:
+        pass
+
+    def tell(self, kind: str, **fields: Any) -> None:
+        pass

@@ -1,4 +1,4 @@
-"""The result of a training: adapter/, or merged/ for full fine-tuning."""
+"""The result of a training: adapter/, or merged/ where the model's own weights were trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from core.data.prepared import Prepared
 from core.data.tokenizer import Tokenizer
 from core.recipe import Recipe
 from core.runs.directory import RunDirectory
+from core.training import pissa
 from core.training.checkpoints import MANIFEST, publish
+from core.training.copying import copy_to_all
+from core.training.together import place
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -29,6 +32,16 @@ TOKENIZER_FILES = (
 )
 
 
+def copy_result(run: RunDirectory, recipe: Recipe) -> None:
+    """From the first process, which has saved it, to the other machines of the run."""
+    result = run.merged if recipe.method.name == "full" else run.adapter
+    folder = result if place().rank == 0 else result.with_name(f".{result.name}.saving")
+    copy_to_all(folder)
+    if place().writes and folder != result:
+        publish(folder, result)
+        os.remove(result / MANIFEST)
+
+
 def save_result(
     run: RunDirectory,
     recipe: Recipe,
@@ -36,19 +49,17 @@ def save_result(
     tokenizer: Tokenizer,
     prepared: Prepared,
     model: Any,
+    weights: dict[str, Any] | None = None,
 ) -> None:
-    """adapter/, or merged/ for full fine-tuning: complete with its tokenizer, in one step."""
-    full = recipe.method.name == "full"
-    place = run.merged if full else run.adapter
+    """The folder that the method leaves, complete with its tokenizer, in one step.
+
+    `weights`: where several processes hold parts of the model, the whole of it.
+    """
+    place = run.adapter if recipe.method.spec.has_adapter else run.merged
     folder = place.with_name(f".{place.name}.saving")
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        if full:
-            model.config.use_cache = True
-            model.save_pretrained(folder)
-        else:
-            model.peft_config["default"].base_model_name_or_path = recipe.model.id
-            model.save_pretrained(folder, save_embedding_layers=False)
+        _save_weights(run, recipe, model, folder, weights)
         for name in TOKENIZER_FILES:
             if (base / name).is_file():
                 shutil.copyfile(base / name, folder / name)
@@ -58,3 +69,17 @@ def save_result(
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # what a full disk has cut short
     os.remove(place / MANIFEST)
+
+
+def _save_weights(
+    run: RunDirectory, recipe: Recipe, model: Any, folder: Path, weights: dict[str, Any] | None
+) -> None:
+    if not recipe.method.spec.has_adapter:
+        model.config.use_cache = True
+        model.save_pretrained(folder, state_dict=weights)
+        return
+    model.peft_config["default"].base_model_name_or_path = recipe.model.id
+    if recipe.method.name == "pissa":
+        pissa.save_as_lora(model, run.checkpoints, folder)
+    else:
+        model.save_pretrained(folder, save_embedding_layers=False, state_dict=weights)

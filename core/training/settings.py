@@ -121,7 +121,7 @@ def trainer_config(recipe: Recipe, plan: Schedule, folder: Path, **choices: Any)
         eval_strategy="no",
         save_strategy="no",
         prediction_loss_only=True,
-        report_to="none",
+        report_to=training.trackers or "none",
         disable_tqdm=True,
         remove_unused_columns=False,
         max_length=None,

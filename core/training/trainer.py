@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from safetensors import SafetensorError
 from torch import Tensor
@@ -15,88 +18,153 @@ from transformers import PrinterCallback
 from trl import SFTTrainer
 
 from core.data.encoding import IGNORED
+from core.data.training_rows import TokenRow, as_tree, row_of
+from core.recipe import MethodSection
 from core.runs.causes import known_cause
 from core.runs.directory import RunDirectory
-from core.training.batches import BatchOrder, Row, collate
+from core.runs.state import Exit
+from core.training.adalora import RankMover, penalty
+from core.training.adapters import in_base_precision
+from core.training.batches import BatchOrder, by_length, collate, filler
 from core.training.checkpoints import clear_leftovers, prune, publish, saving_folder
-from core.training.loss import labelled_loss_rows, labelled_loss_sum, labelled_tokens
+from core.training.copying import copy_to_all
+from core.training.loss import labelled_tokens
 from core.training.modes import measuring
+from core.training.objective import Batch, Measures, ObjectiveLoss, TokenLoss
 from core.training.probe import probe, should_probe
+from core.training.ranks import agreed, mean_of_all, mine, summed, together, wait_for_all
+from core.training.together import place
+from core.training.trackers import as_guests
+from core.training.trained import has_own_state, load_trained, save_trained
 from core.training.watch import Watch
 
 EVALUATION_POSITIONS = 2048
 # Above this many logits TRL's fused head, which never holds them all, takes over on a GPU.
 FUSED_FROM_LOGITS = 2**23
+ELSEWHERE = Exit(
+    "disk-full", "The disk of another machine of this run is full.", "Free some space there."
+)
 
 
 class Tuner(SFTTrainer):  # type: ignore[misc]
     """One training. `held_out` rows are measured whenever the callback asks for it."""
+
+    optimizer: Any
 
     def __init__(
         self,
         *,
         run: RunDirectory,
         keep_checkpoints: int,
-        train: Sequence[Row],
-        held_out: Sequence[Row],
+        train: Sequence[TokenRow],
+        held_out: Sequence[TokenRow],
+        objective: ObjectiveLoss,
         pad: int,
+        method: MethodSection,
+        packed: bool,
         watch: Watch,
         **options: Any,
     ) -> None:
         self._run = run
+        self._method = method
         self._keep = keep_checkpoints
         self._held_out = held_out
         self._watch = watch
+        self._objective = objective
         self._pad = pad
+        self._packed = packed
         self._saving = False
-        self._lengths = [len(row.input_ids) for row in train]
+        self._lengths = [row.longest for row in train]
         self.step_tokens = 0
         # Never a larger batch than in training: measuring must not need more memory.
         largest = options["args"].per_device_train_batch_size * max(self._lengths)
         self._evaluation_positions = min(EVALUATION_POSITIONS, largest)
-        super().__init__(
-            train_dataset=as_dataset(train),
-            data_collator=partial(collate, pad=pad),
-            callbacks=[watch],
-            **options,
-        )
+        rows = train if place().alone else [*train, filler(pad, train[0])]
+        with in_base_precision(options["model"], method):
+            super().__init__(
+                train_dataset=as_dataset(rows),
+                data_collator=partial(collate_columns, pad=pad, packed=packed),
+                callbacks=[watch],
+                **options,
+            )
+        if method.name == "adalora":
+            self.add_callback(RankMover)
         self.remove_callback(PrinterCallback)
+        as_guests(self, watch.tell_tracker_failed)
         watch.step_tokens = lambda: self.step_tokens
+        watch.step_measures = objective.measures.take
         watch.probe = lambda: probe(self, self.model_wrapped) if should_probe() else {}
         self.processing_class = None  # else every checkpoint gets a copy of the tokenizer
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the tokens of the step
 
     def _get_train_sampler(self, train_dataset: Any = None) -> BatchOrder:
-        batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return BatchOrder(self._lengths, batch, self.args.seed)
+        turn = self.args.per_device_train_batch_size * place().world
+        batch = turn * self.args.gradient_accumulation_steps
+        return BatchOrder(self._lengths, batch, self.args.seed, 1 if place().alone else turn)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        if self._method.name != "lora+" or self.optimizer is not None:
+            return super().create_optimizer(model)
+        from peft.optimizers import create_loraplus_optimizer
+
+        kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        self.optimizer = create_loraplus_optimizer(
+            self.model,
+            kind,
+            loraplus_lr_ratio=self._method.lr_ratio,
+            loraplus_weight_decay=self.args.weight_decay,
+            **options,
+        )
+        return self.optimizer
 
     def get_batch_samples(
-        self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: Any
-    ) -> tuple[list[dict[str, Tensor]], Any]:
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: Any
+    ) -> tuple[list[Batch], Any]:
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self.step_tokens = sum(int(batch.pop("tokens")) for batch in samples)
+        self.step_tokens = summed(sum(int(batch.pop("tokens")) for batch in samples))
+        self._objective.begin(self.model, samples)
         return samples, items
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> Tensor:
+        """What the losses of the step are divided by: its trained tokens, or its rows."""
+        items = torch.tensor(sum(map(self._objective.items, batch_samples)), device=device)
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            items = self.accelerator.gather(items).sum()
+        return items
 
     def compute_loss(
         self,
         model: Any,
-        inputs: dict[str, Tensor],
+        inputs: Batch,
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        labels = inputs["labels"]
-        if return_outputs or self._wants_fused_head(labels):
-            inputs = {**inputs, "attention_mask": _mask(inputs["input_ids"], self._pad, labels)}
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        summed = labelled_loss_sum(self.model, inputs["input_ids"], labels)
-        items = labelled_tokens(labels) if num_items_in_batch is None else num_items_in_batch
-        return summed / max(int(items), 1)
+        items = self._objective.items(inputs)
+        of_step = max(int(items if num_items_in_batch is None else num_items_in_batch), 1)
+        if return_outputs or self._wants_fused_head(inputs):
+            whole = self._for_fused_head(inputs)
+            loss = super().compute_loss(model, whole, return_outputs, num_items_in_batch)
+        else:
+            # The items are those of all processes, whose gradients are averaged.
+            loss = self._objective.loss_sum(model, inputs) * place().world / of_step
+        if self._method.name == "adalora" and not return_outputs:
+            loss = loss + penalty(self.model) * items * place().world / of_step
+        return loss
 
-    def _wants_fused_head(self, labels: Tensor) -> bool:
-        if labels.device.type != "cuda":
+    def _wants_fused_head(self, inputs: Batch) -> bool:
+        labels = inputs["labels"]
+        # Soft prompts stand before the row, where that head does not expect them.
+        soft = self._method.spec.kind == "soft-prompt"
+        if labels.device.type != "cuda" or soft or not isinstance(self._objective, TokenLoss):
             return False
         vocabulary: int = self.model.config.get_text_config().vocab_size
         return labelled_tokens(labels) * vocabulary > FUSED_FROM_LOGITS
+
+    def _for_fused_head(self, inputs: Batch) -> Batch:
+        """Packed rows must come without a mask: their positions tell them apart."""
+        if "position_ids" in inputs:
+            return inputs
+        return {**inputs, "attention_mask": _mask(inputs["input_ids"], self._pad, inputs["labels"])}
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)
@@ -107,48 +175,105 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> Any:
         metrics = self.held_out_metrics()
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if metrics and self.args.report_to:
+            self.log({"eval_loss": metrics["eval_loss"]})
         return metrics
 
     def held_out_metrics(self) -> dict[str, Any]:
-        """The mean loss over all held-out tokens, and the summed loss and the tokens of each row.
+        """The mean loss over all held-out tokens (or rows), and the parts of each row in it.
 
         Empty when a stop came in between.
         """
-        sums: list[float] = []
-        tokens: list[int] = []
-        with measuring(self.model):
-            for batch in _by_length(self._held_out, self._evaluation_positions):
-                if self._watch.stop():
+        batches = self._held_out_batches()
+        measured: list[tuple[list[float], list[int]]] = []
+        with self._measures_apart() as measures, measuring(self.model):
+            own = mine(batches)
+            self._objective.begin(self.model, own)
+            for batch in own:
+                if agreed(self._watch.stop())[0]:
                     return {}
-                inputs = collate([_columns(row) for row in batch], self._pad)
-                labels = inputs["labels"].to(self.args.device)
-                ids = inputs["input_ids"].to(self.args.device)
-                sums += labelled_loss_rows(self.model, ids, labels).tolist()
-                tokens += (labels[:, 1:] != IGNORED).sum(1).tolist()
-        if not sum(tokens):
+                found = self._objective.rows(self.model, self._prepare_inputs(batch))
+                measured.append((found.sums.tolist(), found.weights.tolist()))
+                self._watch.measures()
+            told = mean_of_all(measures.take())
+        everybody = together(measured, len(batches))
+        sums = [value for part, _ in everybody for value in part]
+        weights = [count for _, part in everybody for count in part]
+        if not sum(weights):
             return {}
-        loss = sum(sums) / sum(tokens)
-        return {"eval_loss": loss, "eval_rows": len(sums), "row_sums": sums, "row_tokens": tokens}
+        loss = sum(sums) / sum(weights)
+        if isinstance(self._objective, TokenLoss):
+            told["perplexity"] = math.exp(min(loss, 700.0))
+        return {
+            "eval_loss": loss,
+            "eval_rows": len(sums),
+            "row_sums": sums,
+            "row_tokens": weights,
+            "measures": told,
+        }
 
-    def longest_batch(self) -> dict[str, Tensor]:
+    @contextmanager
+    def _measures_apart(self) -> Iterator[Measures]:
+        """What is measured on held-out rows is not mixed with what the training step told."""
+        own, self._objective.measures = self._objective.measures, Measures()
+        try:
+            yield self._objective.measures
+        finally:
+            self._objective.measures = own
+
+    def _held_out_batches(self, count: int | None = None) -> list[Batch]:
+        rows = islice(by_length(self._held_out, self._evaluation_positions), count)
+        return [_without_count(collate(batch, self._pad)) for batch in rows]
+
+    def longest_batch(self) -> Batch:
         """A micro-batch of the longest rows: none that the training will see needs more memory."""
         size = self.args.per_device_train_batch_size
         order = sorted(range(len(self._lengths)), key=lambda row: -self._lengths[row])
         batch = self.data_collator([self.train_dataset[row] for row in order[:size]])
-        batch.pop("tokens")
-        return dict(batch)
+        return _without_count(batch)
+
+    def begin_step(self, batch: Batch) -> None:
+        """As before a step that consists of this micro-batch alone."""
+        self._objective.begin(self.model, [batch])
 
     def measure_longest(self) -> None:
         """The first batch of the held-out rows, which is the one of the longest."""
-        for batch in _by_length(self._held_out, self._evaluation_positions):
-            inputs = collate([_columns(row) for row in batch], self._pad)
-            on_device = {key: inputs[key].to(self.args.device) for key in ("input_ids", "labels")}
-            labelled_loss_rows(self.model, **on_device)
+        batches = self._held_out_batches(1)
+        self._objective.begin(self.model, batches)
+        for batch in batches:
+            self._objective.rows(self.model, self._prepare_inputs(batch))
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if has_own_state(self._method):
+            save_trained(self.model, Path(output_dir or self.args.output_dir))
+        else:
+            super()._save(output_dir, state_dict)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if has_own_state(self._method):
+            load_trained(self.model, Path(resume_from_checkpoint))
             return
+        kinds = {name: weight.dtype for name, weight in self.model.named_parameters()}
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        for name, weight in self.model.named_parameters():  # peft loads adapters in 32 bits
+            if weight.dtype is not kinds[name]:
+                weight.data = weight.data.to(kinds[name])
 
     def take_weights(self, checkpoint: Path) -> None:
         """The trained weights of a checkpoint in place of those in memory."""
         self._load_from_checkpoint(str(checkpoint))
+
+    def whole_weights(self) -> dict[str, Any] | None:
+        """The weights that the processes hold parts of, put together in the first of them; None
+        where each has all."""
+        if self.holds_parts:
+            return dict(self.accelerator.get_state_dict(self.model_wrapped))
+        return None
+
+    @property
+    def holds_parts(self) -> bool:
+        """Whether no process has the whole model."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def save_where_it_broke(self) -> None:
         """A checkpoint of the last completed step, after an error inside the one that follows."""
@@ -161,47 +286,67 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save aside, then publish. When the disk is full, the checkpoints before it stay."""
-        name = f"checkpoint-{self.state.global_step}"
-        folder, place = saving_folder(self._run), self._run.checkpoints / name
+        step = self.state.global_step
+        name = f"checkpoint-{step}"
+        folder, target = saving_folder(self._run), self._run.checkpoints / name
+        cause = self._write_aside(model, trial, folder / name)
+        failed = agreed(cause is not None)[0]  # all parts of it are there, or none is published
+        if not failed and place().writes:
+            cause = self._publish(folder / name, target)
+        if agreed(cause is not None)[0]:
+            if place().writes:
+                clear_leftovers(self._run)
+            self._watch.not_saved(step, cause or ELSEWHERE)
+        else:
+            self._watch.saved(step, target)
+
+    def _write_aside(self, model: Any, trial: Any, folder: Path) -> Exit | None:
+        """None when written; a full disk is told, any other trouble raised."""
         self._saving = True
         try:
             folder.mkdir(parents=True, exist_ok=True)
             super(SFTTrainer, self)._save_checkpoint(model, trial)  # SFTTrainer adds a model card
-            self._watch.complete_checkpoint(folder / name)
-            publish(folder / name, place)
-            prune(self._run, self._keep, self._watch.best_step)
-            self._watch.saved(self.state.global_step, place)
+            if self.holds_parts and self._watch.machines > 1:
+                wait_for_all()
+                copy_to_all(folder)
         except (OSError, RuntimeError, SafetensorError) as error:
-            cause = known_cause(f"{type(error).__name__}: {error}")
-            if cause is None or cause.code != "disk-full":
-                raise
-            clear_leftovers(self._run)
-            self._watch.not_saved(self.state.global_step, cause)
+            return _full_disk(error)
         finally:
             self._saving = False
+        return None
+
+    def _publish(self, folder: Path, target: Path) -> Exit | None:
+        try:
+            self._watch.complete_checkpoint(folder)
+            publish(folder, target)
+            prune(self._run, self._keep, self._watch.best_step)
+        except OSError as error:
+            return _full_disk(error)
+        return None
 
 
-def as_dataset(rows: Sequence[Row]) -> Dataset:
+def _full_disk(error: Exception) -> Exit:
+    """What a save that broke off is told as. Raises the error if it is anything but a full disk."""
+    cause = known_cause(f"{type(error).__name__}: {error}")
+    if cause is None or cause.code != "disk-full":
+        raise error
+    return cause
+
+
+def as_dataset(rows: Sequence[TokenRow]) -> Dataset:
     """The rows as the type that TRL insists on."""
-    return Dataset.from_dict(
-        {
-            "input_ids": [row.input_ids for row in rows],
-            "labels": [row.labels for row in rows],
-        }
-    )
+    trees = [as_tree(row) for row in rows]
+    return Dataset.from_dict({key: [tree[key] for tree in trees] for key in trees[0]})
 
 
-def _columns(row: Row) -> dict[str, Sequence[int]]:
-    return {"input_ids": row.input_ids, "labels": row.labels}
+def collate_columns(rows: Sequence[dict[str, Any]], pad: int, packed: bool) -> Batch:
+    """`collate` for rows as they come out of a data set."""
+    return collate([row_of(row) for row in rows], pad, packed=packed)
 
 
-def _by_length(rows: Sequence[Row], positions: int) -> Iterator[list[Row]]:
-    """Batches of similar length, the longest first, none above a budget of positions."""
-    waiting = sorted(rows, key=lambda row: -len(row.input_ids))
-    while waiting:
-        size = max(1, positions // len(waiting[0].input_ids))
-        yield waiting[:size]
-        waiting = waiting[size:]
+def _without_count(batch: Batch) -> Batch:
+    batch.pop("tokens")
+    return batch
 
 
 def _mask(input_ids: Tensor, pad: int, labels: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from core.data.prepared import Prepared, TokenRow
+from core.data.prepared import Prepared
+from core.data.training_rows import TokenRow
 from core.recipe import Recipe
 
 TRIAL_ROWS = 100
@@ -46,7 +47,7 @@ def shortened(recipe: Recipe) -> Recipe:
 def _some(rows: Sequence[TokenRow], count: int, seed: int) -> list[TokenRow]:
     if len(rows) <= count:
         return list(rows)
-    longest = max(range(len(rows)), key=lambda at: len(rows[at].input_ids))
+    longest = max(range(len(rows)), key=lambda at: rows[at].longest)
     chosen = random.Random(seed).sample(range(len(rows)), count)
     if longest not in chosen:
         chosen[0] = longest

@@ -13,15 +13,19 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from core.recipe import TrainingSection
+from core.runs.diagnosis import explain
 from core.runs.directory import RunDirectory
 from core.runs.identity import Identity, write_identity
 from core.runs.state import Exit
 from core.training.alarms import Alarm, Alarms
 from core.training.best import Evaluation, Judge
+from core.training.ranks import agreed
 from core.training.reporter import Reporter
 from core.training.settings import Schedule
+from core.training.together import place
 
 NAN_LIMIT = 3
+INTENTS = ("checkpoint", "evaluate", "sample")
 
 
 class StopSwitch:
@@ -52,16 +56,18 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._reporter = reporter
         self.plan = plan
         self.stop = stop
+        self.machines = 1
         self.judge = Judge()
         self.identity: Identity = {}
         self._saved_at = time.monotonic()
         self._began = 0.0
         self._step_seconds = 0.0
         self._nan_steps = 0
-        self._alarms = Alarms()
+        self._alarms = Alarms(plan.total)
         self.failure: Exit | None = None
         self.stopped = False
         self.step_tokens: Callable[[], int] = lambda: 0
+        self.step_measures: Callable[[], dict[str, float]] = dict
         self.probe: Callable[[], dict[str, float | int]] = dict
         self.write_sample: Callable[[int], None] = lambda step: None
 
@@ -86,9 +92,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         last = step >= self.plan.total
         control.should_log = True
         control.should_evaluate = step % self.plan.evaluate_every == 0 or last
-        control.should_save = (step % self.plan.save_every == 0 or self._save_is_due()) and not last
-        self._obey(state, control)
-        if self.stop() and not last:
+        stop, save, evaluate, sample, due = agreed(
+            self.stop(), *map(self._intent, INTENTS), self._save_is_due()
+        )
+        control.should_save = ((step % self.plan.save_every == 0 or due) and not last) or save
+        control.should_evaluate |= evaluate
+        if sample:
+            self.write_sample(step)
+        if stop and not last:
             self.stopped = True
             control.should_evaluate = False
             control.should_save = True
@@ -117,6 +128,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             tokens=int(state.num_input_tokens_seen),
             tokens_per_s=round(tokens / max(self._step_seconds, 1e-9), 1),
             step_seconds=round(self._step_seconds, 4),
+            **self.step_measures(),
         )
         self._reporter.update(step=state.global_step, loss=loss)
         self._warn(self._alarms.step(state.global_step, loss, logs.get("grad_norm")))
@@ -138,13 +150,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             step=state.global_step,
             epoch=round(float(state.epoch or 0), 4),
             loss=loss,
-            perplexity=math.exp(min(loss, 700.0)),
             rows=int(metrics["eval_rows"]),
+            **metrics.get("measures", {}),
         )
         self._reporter.update(eval_loss=loss)
-        self._warn(self._alarms.evaluation(state.global_step, loss))
-        if state.global_step > 0 and "row_sums" in metrics:
-            rows = Evaluation(state.global_step, metrics["row_sums"], metrics["row_tokens"])
+        sums, tokens = metrics.get("row_sums", ()), metrics.get("row_tokens", ())
+        rows = Evaluation(state.global_step, sums, tokens)
+        self._warn(self._alarms.evaluation(rows, loss))
+        if state.global_step > 0 and sums:
             self._judge(rows, control)
 
     def _judge(self, evaluation: Evaluation, control: TrainerControl) -> None:
@@ -164,6 +177,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def has_stopped_early(self) -> bool:
         """Whether patience is over: now, or before this run died without its result."""
         return 0 < self.plan.patience <= self.judge.worse_in_a_row
+
+    def measures(self) -> None:
+        """A sign of life in the middle of an evaluation, which may take long."""
+        self._reporter.update()
 
     def _save_is_due(self) -> bool:
         return time.monotonic() - self._saved_at >= self.plan.save_seconds
@@ -238,19 +255,20 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             "For more speed lower data.max_length, or use qlora.",
         )
 
+    def tell_tracker_failed(self, name: str, error: Exception) -> None:
+        self._reporter.warn(
+            "tracker-failed",
+            f"{name} failed and is left out from now on: {explain(error).message}",
+            "Training goes on; the run's own events are complete.",
+        )
+
     def tell_sample(self, step: int, prompt: str, text: str) -> None:
         self._reporter.tell("sample", step=step, prompt=prompt, text=text)
 
-    def _obey(self, state: TrainerState, control: TrainerControl) -> None:
-        if self._intent("checkpoint"):
-            control.should_save = True
-        if self._intent("evaluate"):
-            control.should_evaluate = True
-        if self._intent("sample"):
-            self.write_sample(state.global_step)
-
     def _intent(self, name: str) -> bool:
         """Whether somebody left this intent; it is taken up by being deleted."""
+        if not place().writes:
+            return False
         try:
             (self._run.control / name).unlink()
         except OSError:

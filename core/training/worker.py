@@ -28,15 +28,22 @@ from core.runs.diagnosis import explain
 from core.runs.directory import RunDirectory, write_atomically
 from core.runs.identity import SOURCES, source_digests
 from core.runs.lifeline import watch_keeper
+from core.runs.nodes import node_of, read_node
 from core.runs.state import Exit
+from core.secrets import guard_output
 from core.training.device import prepare_environment
-from core.training.preflight import check_disk, check_memory, check_merge
+from core.training.launch import train_together
+from core.training.preflight import NO_ROWS_YET, check_disk, check_memory, check_merge
 from core.training.reporter import Reporter
+from core.training.sharding import check_sharding
+from core.training.together import crew, shared
+from core.training.trackers import check_trackers
 from core.training.trial import cut
 
 
 def main(arguments: list[str]) -> int:
     watch_keeper()
+    guard_output()
     run = RunDirectory(Path(arguments[0]))
     reporter = Reporter(run)
     try:
@@ -55,9 +62,21 @@ def main(arguments: list[str]) -> int:
 
 def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
     """Everything up to the saved result. What needs no torch comes first, so as to fail early."""
-    prepare_environment(recipe.hardware.gpu)
+    team = crew(recipe.hardware, read_machine())
+    node = read_node(run)
+    if node is None and recipe.hardware.nodes > 1:
+        node_of(recipe, None, None)  # says how it is started
+    world = team.count * (recipe.hardware.nodes if node else 1)
+    shared(recipe, world)
+    check_sharding(recipe, team, world)
+    check_trackers(recipe)
+    prepare_environment(recipe.hardware.one_gpu)
     reporter.stage("downloading")
     base = locate(recipe.model.id, recipe.model.revision, reporter.progress)
+    machine = read_machine()
+    check_disk(run, recipe, base, NO_ROWS_YET)
+    check_memory(recipe, base, NO_ROWS_YET, machine, team.gpus, world)
+    check_merge(recipe, base, machine)
     reporter.stage("encoding")
     tokenizer = load_tokenizer(base)
     if is_prepared(run.data):
@@ -65,10 +84,9 @@ def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
     else:
         _note_sources(run, recipe)
         prepared = prepare(recipe, tokenizer, run.data, partial(_tell_encoding, reporter))
-    check_disk(run, recipe, base, prepared)
-    machine = read_machine()
-    check_memory(recipe, base, prepared, machine)
-    check_merge(recipe, base, machine)
+    check_memory(recipe, base, prepared, read_machine(), team.gpus, world)
+    if world > 1:
+        return train_together(run, recipe, team, node, reporter)
     if recipe.trial:
         prepared = cut(prepared, recipe.training.effective_batch, recipe.training.seed)
     reporter.stage("importing")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,15 +14,19 @@ from typing import Any
 
 import pytest
 
+from core.runs.lock import holder
 from tests.e2e.terminal import ROOT, Terminal
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """An empty TUNEDECK_HOME."""
-    return tmp_path / "home"
+def home(tmp_path: Path) -> Iterator[Path]:
+    """An empty TUNEDECK_HOME; whatever still runs in it at the end is killed."""
+    yield tmp_path / "home"
+    for lock in tmp_path.glob("home/runs/*/lock"):
+        if (keeper := holder(lock)) is not None:
+            os.killpg(keeper, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from core.data.report import merged_bins
 from tests.tui.conftest import HOSTILE, SIZES, Open, sees, shown, until
 from tui.app import TuneDeck
 from tui.deck import Deck
 from tui.widgets.path_input import complete_path
 from tui.widgets.row_table import RowTable
-from tui.widgets.statistics import merged_bins
 
 
 def turn(question: str, answer: str) -> dict[str, Any]:
@@ -215,7 +215,7 @@ async def test_a_cleaned_copy_is_saved_and_nothing_is_overwritten(
         await sees(pilot, "31 usable")
         await pilot.press("w")
         await sees(pilot, "The original stays as it is.")
-        entry = pilot.app.screen.query_one("#copy-path")
+        entry = pilot.app.screen.query_one("#asked-path")
         assert entry.value == str(flawed.with_name("flawed.clean.jsonl"))
         entry.value = str(flawed)
         await pilot.press("enter")
@@ -236,7 +236,7 @@ async def test_lengths_are_drawn_and_the_cut_moves(
         await pilot.press("right", "right")
         await sees(pilot, "Every row fits in 1,024 tokens.")
         await pilot.press("end")
-        await sees(pilot, "★        128           0  recommended")
+        await sees(pilot, "★        128        0    0.0 %  recommended")
         await sees(pilot, "96  rows in all")
         await pilot.press("home")
         await pilot.press(*["left_square_bracket"] * 4)
@@ -244,6 +244,88 @@ async def test_lengths_are_drawn_and_the_cut_moves(
         app = pilot.app
         assert isinstance(app, TuneDeck)
         assert app.deck.max_length == 64
+
+
+async def test_what_is_trained_is_chosen_and_one_stays_where_one_is(
+    opened: Open, tmp_path: Path, tiny_model: Path
+) -> None:
+    rows = [turn(f"q{n}", "a") for n in range(8)]
+    for row in rows:
+        row["messages"] += turn("more?", "More.")["messages"]
+    path = write(tmp_path / "long.jsonl", rows)
+    async with opened((120, 36), deck_for(path, tiny_model), "data") as pilot:
+        app = pilot.app
+        assert isinstance(app, TuneDeck)
+        await sees(pilot, "8 usable")
+        await pilot.press(*["down"] * 5, "t")
+        await sees(pilot, "Row 6  as the training sees it")
+        await pilot.press("a")
+        await sees(pilot, "last answers only")
+        await sees(pilot, "Only the last answer is trained.")
+        assert "Row 6  as the training sees it" in shown(pilot)
+        await pilot.press("a")
+        await sees(pilot, "every token trained")
+        assert app.deck.train_on == "all"
+        await pilot.press("right", "right", "a")
+        await until(pilot, lambda: "every token trained" not in shown(pilot))
+        await sees(pilot, "8  rows in all")
+
+
+async def test_rows_held_out_are_looked_for(
+    opened: Open, tiny_rows: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    lines = tiny_rows.read_text(encoding="utf-8").splitlines()
+    held_out = write(tmp_path / "held.jsonl", [*lines[:2], turn("Another?", "Another it is.")])
+    async with opened((120, 36), deck_for(tiny_rows, tiny_model), "data") as pilot:
+        app = pilot.app
+        assert isinstance(app, TuneDeck)
+        await sees(pilot, "96 usable")
+        await pilot.press("e")
+        await sees(pilot, "Rows of your own to evaluate on")
+        entry = app.screen.query_one("#asked-path")
+        entry.value = str(tmp_path / "gone.jsonl")
+        await pilot.press("enter")
+        await sees(pilot, "✗ There is no file")
+        entry.value = str(held_out)
+        await pilot.press("enter")
+        await sees(pilot, "2 of 3 rows held out are here too: 2 to the letter, 0 nearly")
+        assert app.deck.held_out == str(held_out)
+        await pilot.press("right")
+        await sees(pilot, "leakage")
+        await pilot.press("left_square_bracket")  # it is compared again when read again
+        await sees(pilot, "cut at 512")
+        await sees(pilot, "2 of 3 rows held out")
+
+
+async def test_the_figures_say_what_the_rows_are_like(
+    opened: Open, tiny_rows: Path, tiny_model: Path
+) -> None:
+    async with opened((200, 50), deck_for(tiny_rows, tiny_model), "data") as pilot:
+        await sees(pilot, "96 usable")
+        await pilot.press("right", "right")
+        for words in ("turns a row  p50 2", "trained a row", "96 user, 96 assistant", "languages",
+                      "% shuffled", "96  rows in all", "0.0 %  recommended"):  # fmt: skip
+            await sees(pilot, words)
+        await pilot.press("right")
+        await sees(pilot, "Zhou et al. 2023")
+
+
+async def test_names_of_columns_and_files_are_drawn_and_not_obeyed(
+    opened: Open, tmp_path: Path, tiny_model: Path
+) -> None:
+    """Also in the lines that one types in, which hold them as they are."""
+    evil = "\x1b[2J\x9b31m\u202e"
+    path = tmp_path / f"{evil}.jsonl"
+    write(path, [{f"kys{evil}": "q", f"vast{evil}": "a"}] * 3)
+    async with opened((120, 36), deck_for(path, tiny_model), "data") as pilot:
+        await sees(pilot, "3 of the first 3 rows can be used")
+        assert "␛[2J�31m�" in shown(pilot)
+        assert not set(shown(pilot)) & set(evil) - set("[2J31m")
+        await pilot.press("enter")
+        await sees(pilot, "3 usable")
+        app = pilot.app
+        assert isinstance(app, TuneDeck)
+        assert app.deck.mapping == {"prompt": f"kys{evil}", "completion": f"vast{evil}"}
 
 
 async def test_a_source_that_is_not_there_is_one_sentence(opened: Open, tmp_path: Path) -> None:
@@ -270,7 +352,7 @@ async def test_a_path_is_typed_completed_and_opened(
         await pilot.press("o")
         pilot.app.focused.value = str(tiny_rows)[:-4]
         await pilot.press("tab")
-        assert pilot.app.focused.value == str(tiny_rows)
+        await until(pilot, lambda: pilot.app.focused.value == str(tiny_rows))
         await pilot.press("enter")
         await sees(pilot, "96 usable")
 

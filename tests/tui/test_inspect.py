@@ -168,7 +168,7 @@ def test_standard_input_is_a_source(source: Path, tmp_path: Path) -> None:
 def test_an_empty_standard_input_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     done = piped(b"", "--json")
     assert done.returncode == 1
-    assert "standard input is empty" in json.loads(done.stdout)["error"]
+    assert "Nothing came in on standard input" in json.loads(done.stdout)["error"]
     monkeypatch.setattr("os.isatty", lambda number: True)
     terminal = run("-", fails=True)
     assert "Nothing is piped" in str(terminal.exception)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,8 +17,11 @@ from core.text import printable
 
 if TYPE_CHECKING:
     from core.data.cleaning import Cleaned
+    from core.data.encoding import TrainOn
+    from core.data.inspection import Inspection
     from core.data.report import Report
     from core.data.rows import Progress
+    from core.data.tokenizer import Tokenizer
 
 
 @click.command()
@@ -35,6 +40,8 @@ if TYPE_CHECKING:
               help="Data held out for evaluation: say what of it is in SOURCE too.")  # fmt: skip
 @click.option("--exact", is_flag=True,
               help="Tokenise and compare every row, however many there are.")  # fmt: skip
+@click.option("--row", "shown", type=click.IntRange(min=1), multiple=True, metavar="NUMBER",
+              help="Show this row as the training sees it, instead of the report.")  # fmt: skip
 @click.option("--write", type=click.Path(path_type=Path), metavar="FILE.jsonl",
               help="Save a cleaned copy, and beside it the list of what was left out.")  # fmt: skip
 @click.option("--drop", multiple=True, metavar="CODE",
@@ -48,6 +55,7 @@ def inspect(
     pairs: tuple[str, ...],
     held_out: tuple[str, ...],
     exact: bool,
+    shown: tuple[int, ...],
     write: Path | None,
     drop: tuple[str, ...],
     as_json: bool,
@@ -73,12 +81,16 @@ def inspect(
             mapping=mapping,
             exact=exact,
         )
+        if shown:
+            _tell_rows(inspection, shown, tokenizer, max_length, train_on, as_json=as_json)
+            return 0
         inspection.run(_show_progress)
         if held_out:
             inspection.look_for(held_out, exact=exact)
         report = inspection.report
         saved = write is not None and report.error is None
         cleaned = save_clean(inspection, write, unwanted) if saved and write else None
+        preview = None if as_json else _preview(inspection)
     except UserError as error:
         if not as_json:
             raise
@@ -86,11 +98,47 @@ def inspect(
         return 1
     finally:
         _show_progress(None)
-    _tell(report, cleaned, as_json=as_json)
+    _tell(report, cleaned, preview or [], as_json=as_json)
     return 1 if report.error else 0
 
 
-def _tell(report: Report, cleaned: Cleaned | None, *, as_json: bool) -> None:
+def _preview(inspection: Inspection) -> list[str]:
+    """How the rows would read with the suggested mapping, where there is one."""
+    from core.data.trial import try_mapping
+    from tui.commands.report_text import trial_lines
+
+    suggestion = inspection.recognition.suggestion
+    return trial_lines(try_mapping(inspection, suggestion), suggestion) if suggestion else []
+
+
+def _tell_rows(
+    inspection: Inspection,
+    numbers: tuple[int, ...],
+    tokenizer: Tokenizer | None,
+    max_length: int,
+    train_on: TrainOn,
+    *,
+    as_json: bool,
+) -> None:
+    from core.data.exact import row_of, tokens_of
+    from tui.commands.row_text import row_lines
+
+    if tokenizer is None:
+        raise UserError("There is no tokenizer to show the row with.", "Name one with --model.")
+    rows = [
+        tokens_of(row_of(inspection, number), tokenizer, max_length, train_on) for number in numbers
+    ]
+    if as_json:
+        click.echo(
+            json.dumps({"source": inspection.source.name, "rows": [asdict(r) for r in rows]})
+        )
+        return
+    for row in rows:
+        for line in row_lines(row, shutil.get_terminal_size().columns):
+            click.echo(line)
+
+
+def _tell(report: Report, cleaned: Cleaned | None, preview: list[str], *, as_json: bool) -> None:
     from tui.commands.report_text import cleaned_lines, report_lines
 
     if as_json:
@@ -99,12 +147,25 @@ def _tell(report: Report, cleaned: Cleaned | None, *, as_json: bool) -> None:
             tree["written"] = asdict(cleaned) | {
                 "file": str(cleaned.file), "list": str(cleaned.list)
             }  # fmt: skip
-        click.echo(json.dumps(tree, ensure_ascii=False))
+        click.echo(json.dumps(tree))  # in ASCII: a terminal may show it
         return
-    lines = report_lines(report) + (cleaned_lines(cleaned) if cleaned is not None else [])
-    click.echo(printable("\n".join(lines)))
+    lines = report_lines(report) + preview
+    lines += cleaned_lines(cleaned) if cleaned is not None else []
+    click.echo("\n".join(_wrapped(printable("\n".join(lines)).split("\n"))))
     if report.error:
         raise UserError(report.error)
+
+
+def _wrapped(lines: list[str]) -> list[str]:
+    """Sentences broken between words where a person reads them; programs get whole lines."""
+    if not sys.stdout.isatty():
+        return lines
+    width = max(40, shutil.get_terminal_size().columns - 1)
+    wrapped = []
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()))
+        wrapped += textwrap.wrap(line, width, subsequent_indent=indent) or [""]
+    return wrapped
 
 
 def _show_progress(progress: Progress | None) -> None:

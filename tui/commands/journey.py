@@ -18,8 +18,10 @@ from core.runs.directory import RunDirectory, find_run
 def demo(headless: bool, as_json: bool) -> int:
     """The whole journey on an embedded model and data: no account, no GPU, no hub."""
     from core import demo as journey
+    from core.runs.supervisor import launch
 
-    return _start_and_watch(journey.recipe(), plain=headless, as_json=as_json)
+    run = launch(journey.recipe())
+    return watch_or_leave(run, plain=headless, as_json=as_json, detach=False)
 
 
 @click.command()
@@ -31,6 +33,8 @@ def demo(headless: bool, as_json: bool) -> int:
     is_flag=True,
     help="Go on with the run of this name if there is one, else start it.",
 )
+@click.option("--node-rank", type=int, help="Of several machines: which this is, from 0.")
+@click.option("--main-address", metavar="HOST[:PORT]", help="Where machine 0 is reached.")
 @click.option("--queue", "queued", is_flag=True, help="Begin when the runs before it have ended.")
 @click.option("--detach", is_flag=True, help="Return as soon as the run lives.")
 @click.option("--plain", is_flag=True, help="Plain progress lines instead of the app.")
@@ -40,6 +44,8 @@ def train(
     changes: tuple[str, ...],
     trial: bool,
     auto_resume: bool,
+    node_rank: int | None,
+    main_address: str | None,
     queued: bool,
     detach: bool,
     plain: bool,
@@ -47,8 +53,11 @@ def train(
 ) -> int:
     """Train RECIPE, a YAML file. The run goes on when this terminal closes."""
     from core.recipe import load_recipe
+    from core.runs.nodes import named_for, node_of
 
     loaded = load_recipe(recipe).with_changes(list(changes))
+    node = node_of(loaded, node_rank, main_address)
+    loaded = named_for(loaded, node)
     if trial:
         from core.training.trial import as_trial
 
@@ -56,9 +65,45 @@ def train(
     if auto_resume:
         from core.runs.auto_resume import start_or_resume
 
-        run = start_or_resume(loaded)
-        return watch_or_leave(run, plain=plain, as_json=as_json, detach=detach)
-    return _start_and_watch(loaded, plain=plain, as_json=as_json, detach=detach, queued=queued)
+        run = start_or_resume(loaded, node)
+        _pass_stop_on(run)
+    else:
+        from core.runs.supervisor import launch
+
+        check_sources(loaded)
+        run = launch(loaded, queued=queued, node=node)
+    return watch_or_leave(run, plain=plain, as_json=as_json, detach=detach)
+
+
+def _pass_stop_on(run: RunDirectory) -> None:
+    """SIGTERM stops the run with a checkpoint, and this command waits for that: a scheduler or a
+    container kills all that is left as soon as the command has ended."""
+    import signal
+    from contextlib import suppress
+    from types import FrameType
+
+    from core.runs.supervisor import stop
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        with suppress(UserError):  # it has ended just now
+            stop(run)
+
+    signal.signal(signal.SIGTERM, ask)
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option(
+    "--main-address", default="HOST", show_default=True, help="Where machine 0 is reached."
+)
+def nodes(recipe: Path, main_address: str) -> int:
+    """Print the command to run on each machine of RECIPE (hardware.nodes), one a line."""
+    from core.recipe import load_recipe
+    from core.runs.nodes import node_commands
+
+    for line in node_commands(load_recipe(recipe), str(recipe), main_address):
+        click.echo(line)
+    return 0
 
 
 @click.command()
@@ -68,16 +113,6 @@ def train(
 def attach(run: str, plain: bool, as_json: bool) -> int:
     """Watch RUN: an id, the beginning of one, a folder, or `last`."""
     return _watch(find_run(run), plain=plain, as_json=as_json)
-
-
-def _start_and_watch(
-    recipe: Recipe, *, plain: bool, as_json: bool, detach: bool = False, queued: bool = False
-) -> int:
-    from core.runs.supervisor import launch
-
-    check_sources(recipe)
-    run = launch(recipe, queued=queued)
-    return watch_or_leave(run, plain=plain, as_json=as_json, detach=detach)
 
 
 def watch_or_leave(run: RunDirectory, *, plain: bool, as_json: bool, detach: bool) -> int:

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from core.data.cleaning import Cleaned
-from core.data.report import Advice, Leakage, Problem, Report, Statistics, TokenStatistics
-from core.data.rows import Progress
+from core.data.report import (
+    Advice,
+    Leakage,
+    Problem,
+    Report,
+    Statistics,
+    TokenStatistics,
+    merged_bins,
+)
+from core.data.rows import MappingTrial, Progress
 from core.units import bytes_text, count_text, duration_text
 
 MARKS = {"error": "✗", "warning": "!", "info": "·"}
 _LANGUAGES_SHOWN = 6
+_BINS_SHOWN = 12
+_BAR_WIDTH = 40
 
 
 def report_lines(report: Report) -> list[str]:
@@ -66,6 +76,33 @@ def _token_lines(tokens: TokenStatistics | None) -> list[str]:
             f"  padding    {waste.shuffled:.0%} in shuffled batches of 8, {waste.grouped:.0%} with"
             f" like lengths together, {waste.packed:.0%} packed"
         )
+    return lines + _histogram_lines(tokens)
+
+
+def _histogram_lines(tokens: TokenStatistics) -> list[str]:
+    """How long the rows are, as bars."""
+    bins = merged_bins(tokens.histogram, _BINS_SHOWN)
+    most = max((rows for _, rows in bins), default=0)
+    lines = []
+    for number, (bound, rows) in enumerate(bins):
+        title = "histogram" if not number else ""
+        length = max(1, round(rows / most * _BAR_WIDTH)) if rows else 0
+        figures = f"{'≤ ' + count_text(bound):>10} {count_text(rows):>10}"
+        lines.append(f"  {title:<9}  {figures}  {'━' * length}".rstrip())
+    return lines
+
+
+def trial_lines(trial: MappingTrial, mapping: Mapping[str, str]) -> list[str]:
+    """How the first rows read with a suggested mapping."""
+    said = ", ".join(f"{role} = {column}" for role, column in mapping.items())
+    lines = [
+        "",
+        f"Suggested: {said}",
+        f"  {count_text(trial.usable)} of the first {count_text(trial.tried)} rows can be used with"
+        f" it, as {trial.format}:",
+    ]
+    for row in trial.rows:
+        lines += [f"  {row.number:>6}  prompt  {row.prompt}", f"  {'':>6}  answer  {row.answer}"]
     return lines
 
 
@@ -126,6 +163,8 @@ def _problem_lines(problem: Problem) -> list[str]:
     where = f" (row {rows}{more})" if rows else ""
     lines = [f"  {MARKS[problem.severity]} {problem.code} × {problem.count}{where}"]
     lines.append(f"    {problem.message} {problem.remedy}".rstrip())
+    if problem.example and problem.rows:
+        lines.append(f"    row {problem.rows[0]}: {problem.example}")
     return lines
 
 

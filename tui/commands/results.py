@@ -80,17 +80,37 @@ def run_or_none(subject: str) -> RunDirectory | None:
 
 
 @click.command()
-@click.argument("run")
-@click.option("--to", "kind", type=click.Choice(["merged", "script"]), required=True)
+@click.argument("subject", metavar="RUN|RECIPE")
+@click.option(
+    "--to",
+    "kind",
+    type=click.Choice(["merged", "script", "slurm", "skypilot"]),
+    required=True,
+    help="The tuned model, or a job that trains a recipe on a cluster or in a cloud.",
+)
+@click.option("--gpu", help="skypilot: the accelerator to rent, as SkyPilot calls it.")
+@click.option("--volume", help="skypilot: the volume that keeps the run when a machine is lost.")
 @click.option(
     "--destination", type=click.Path(path_type=Path), help="Default: export/ in the run's folder."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def export(run: str, kind: str, destination: Path | None, as_json: bool) -> int:
-    """Write RUN's tuned model where other programs read it."""
-    from core.export.exporting import export as export_run
+def export(
+    subject: str,
+    kind: str,
+    gpu: str | None,
+    volume: str | None,
+    destination: Path | None,
+    as_json: bool,
+) -> int:
+    """Write RUN's tuned model where other programs read it, or RECIPE as a job for a cluster."""
+    if kind in ("slurm", "skypilot"):
+        from core.export.cluster import write_job
 
-    path = export_run(find_run(run), kind, destination)
+        path = write_job(subject, kind, destination, gpu=gpu, volume=volume)
+    else:
+        from core.export.exporting import export as export_run
+
+        path = export_run(find_run(subject), kind, destination)
     if as_json:
         click.echo(json.dumps({"path": str(path), "to": kind}))
     else:

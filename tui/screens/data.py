@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from threading import Thread
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -23,13 +23,21 @@ from tui.data_session import DataSession, Source
 from tui.screens.place import Place
 from tui.threads import hand_over
 from tui.widgets.column_mapping import ColumnMapping
-from tui.widgets.data_lines import copy_line, error_lines, head_lines, pass_line
+from tui.widgets.data_lines import (
+    error_lines,
+    head_lines,
+    pass_line,
+)
 from tui.widgets.data_views import DataViews
+from tui.widgets.errands import Errands
 from tui.widgets.line_input import LineInput
 from tui.widgets.line_table import LineTable
 from tui.widgets.painted import LiveLines
 from tui.widgets.path_input import PathInput
 from tui.widgets.starts import StartsTable
+
+if TYPE_CHECKING:
+    from core.data.encoding import TrainOn
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 NO_SOURCE = "Open a source first: o types a path, ^t shows the files."
@@ -56,6 +64,10 @@ class DataScreen(Place):
         Binding("m", "model", "Model", tooltip="Whose tokenizer counts"),
         Binding("left_square_bracket", "length(-1)", "Shorter cut", key_display="[", show=False),
         Binding("right_square_bracket", "length(1)", "Longer cut", key_display="]", show=False),
+        Binding(
+            "a", "train_on", "Train on", show=False, tooltip="All answers, the last, everything"
+        ),
+        Binding("e", "held_out", "Held out", tooltip="Rows of your own to evaluate on"),
         Binding("w", "write", "Clean copy", tooltip="Save a cleaned copy of the rows"),
         Binding("r", "again", "Read again", show=False, tooltip="Read the source again"),
         Binding("x", "give_up", "Stop the pass", show=False, tooltip="Stop checking; keep it all"),
@@ -83,8 +95,6 @@ class DataScreen(Place):
         super().__init__()
         self._session = DataSession(on_progress=self._tell_progress, on_report=self._tell_report)
         self._error: UserError | None = None
-        self._outcome: list[Content] = []
-        """What came of writing a copy, or that it is being written."""
 
     def _tell_progress(self, progress: Progress) -> None:
         """On the client's thread."""
@@ -106,6 +116,7 @@ class DataScreen(Place):
         yield LiveLines(id="choices")
         yield LiveLines(id="head")
         yield LiveLines(id="pass")
+        yield Errands(self._session, id="outcome")
         yield StartsTable(id="starts")
         yield DataViews(self._session, id="data-views")
 
@@ -131,12 +142,19 @@ class DataScreen(Place):
         """Open a path or hub id: the rows come at once, the pass runs behind them."""
         path = Path(name).expanduser()
         name = str(path.resolve()) if path.exists() else name
-        source = Source(name, dict(mapping or {}), self.model, self.deck.max_length)
+        source = Source(
+            name, dict(mapping or {}), self.model, self.deck.max_length, self.deck.train_on
+        )
         self.query_one(PathInput).value = name
+        before = self._session.source
+        again = before is not None and before.name == name
+        if name != self.deck.source:
+            self.deck.held_out = None
         self.deck.source, self.deck.report = name, None
-        self._error, self._outcome = None, []
+        self._error = None
+        self.query_one(Errands).say()
         self._session.source = source
-        self.query_one(DataViews).start(source)
+        self.query_one(DataViews).start(source, again=again)
         self._show()
         self._open(source)
 
@@ -201,6 +219,8 @@ class DataScreen(Place):
             self.deck.report = event.report if event.report.complete else None
             self.query_one(DataViews).refresh_report()
             self._show()
+            if event.report.complete and not event.report.leakage and self.deck.held_out:
+                self.query_one(Errands).compare(self.deck.held_out)
 
     # Showing
 
@@ -215,7 +235,7 @@ class DataScreen(Place):
         width = self.size.width - 2
         busy = source is not None and source.opened is not None and source.progress.stage != "done"
         lines = [pass_line(source.progress, width)] if busy and source else []
-        self.query_one("#pass", LiveLines).show([*lines, *self._outcome])
+        self.query_one("#pass", LiveLines).show(lines)
 
     def _head(self, source: Source | None) -> list[Content]:
         if self._error is not None:
@@ -228,7 +248,10 @@ class DataScreen(Place):
     # Doing
 
     def why_not(self, action: str) -> str | None:
-        needs = ("plan", "view", "tokens", "find", "length", "give_up", "again", "write")
+        needs = (
+            "plan", "view", "tokens", "find", "length", "give_up", "again", "write", "train_on",
+            "held_out",
+        )  # fmt: skip
         source = self._session.source
         if action in needs and (source is None or source.opened is None):
             return NO_SOURCE
@@ -236,7 +259,7 @@ class DataScreen(Place):
             return source.report.error
         if action == "give_up" and source is not None and source.progress.ended:
             return "The pass has ended."
-        if action == "write" and self._writing:
+        if action == "write" and self.query_one(Errands).writing:
             return "A copy is being written."
         return None
 
@@ -282,6 +305,11 @@ class DataScreen(Place):
         self.deck.max_length = LENGTHS[max(0, min(len(LENGTHS) - 1, near + step))]
         self._open_again()
 
+    def action_train_on(self) -> None:
+        order: tuple[TrainOn, ...] = ("assistant", "last", "all")
+        self.deck.train_on = order[(order.index(self.deck.train_on) + 1) % len(order)]
+        self._open_again()
+
     def action_files(self) -> None:
         from tui.screens.pick_file import PickFileScreen
 
@@ -307,36 +335,37 @@ class DataScreen(Place):
             self._open_again()
             self._show()
 
-    # A cleaned copy
+    # Rows held out
 
-    @property
-    def _writing(self) -> bool:
-        return any(worker.group == "write" and worker.is_running for worker in self.workers)
+    def action_held_out(self) -> None:
+        from tui.screens.held_out import HeldOutScreen
+
+        self.app.push_screen(HeldOutScreen(self.deck.held_out or ""), self._hold_out)
+
+    def _hold_out(self, name: str | None) -> None:
+        if name is None:
+            return
+        self.deck.held_out = name or None
+        source = self._session.source
+        if name and source is not None and source.report and source.report.complete:
+            self.query_one(Errands).compare(name)
+        elif name:
+            self.query_one(Errands).say("They are compared when the pass has ended.")
+        else:
+            self._open_again()
+
+    # A cleaned copy
 
     def action_write(self) -> None:
         from tui.screens.save_copy import SaveCopyScreen, suggested_copy
 
         source = self._session.source
         if source is not None:
-            self.app.push_screen(SaveCopyScreen(suggested_copy(source.name)), self._write)
+            self.app.push_screen(SaveCopyScreen(str(suggested_copy(source.name))), self._write)
 
-    def _write(self, path: Path | None) -> None:
+    def _write(self, path: str | None) -> None:
         if path is not None:
-            self._tell_outcome([Content.styled("Writing the cleaned copy …", "$text-muted")])
-            self._write_copy(path)
-
-    @work(thread=True, exclusive=True, group="write")
-    def _write_copy(self, path: Path) -> None:
-        try:
-            copy = self._session.client.write_clean(path)
-        except UserError as error:
-            hand_over(self, self._tell_outcome, error_lines(error, self.size.width - 2))
-        else:
-            hand_over(self, self._tell_outcome, [copy_line(copy)])
-
-    def _tell_outcome(self, lines: list[Content]) -> None:
-        self._outcome = lines
-        self._show()
+            self.query_one(Errands).write(Path(path))
 
     # The source line
 

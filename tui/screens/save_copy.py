@@ -3,73 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
-
-from textual import on
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.content import Content
-from textual.screen import ModalScreen
-from textual.widgets import Input, Static
 
 from core.text import printable
-from tui.widgets.line_input import LineInput
-from tui.widgets.path_input import PathInput
-
-ABOUT = (
-    "Rows that cannot be trained on are left out, and so are exact repetitions, refusals and rows"
-    " that hold secrets, broken characters or an empty answer. A second file lists every row left"
-    " out, and why. The original stays as it is."
-)
+from tui.screens.ask_path import AskPathScreen
 
 
-class SaveCopyScreen(ModalScreen[Path]):
+class SaveCopyScreen(AskPathScreen):
     """Ends with a path that is free, or None."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "Leave it")]
+    TITLE_WORDS = "Save a cleaned copy"
+    ABOUT = (
+        "Rows that cannot be trained on are left out, and so are exact repetitions, refusals, rows"
+        " that are held out too, and those that hold secrets, broken characters or an empty"
+        " answer. A second file lists every row left out, and why. The original stays as it is."
+    )
+    PLACEHOLDER = "a file to write"
+    ENTER = "writes it"
 
-    def __init__(self, suggestion: Path) -> None:
-        super().__init__(classes="dialogue")
-        self._suggestion = suggestion
-
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="frame"):
-            yield Static(Content.styled("Save a cleaned copy", "bold"))
-            yield Static(ABOUT, classes="muted")
-            yield Static("")
-            yield PathInput("a file to write", id="copy-path")
-            yield Static("", id="copy-message", markup=False)
-            yield Static(
-                Content.assemble(
-                    ("⏎", "bold $accent"), " writes it   ", ("tab", "bold $accent"),
-                    " completes the path   ", ("Esc", "bold $accent"), " leaves it",
-                ),
-                classes="muted",
-            )  # fmt: skip
-
-    def on_mount(self) -> None:
-        entry = self.query_one(PathInput)
-        entry.value = str(self._suggestion)
-        entry.cursor_position = len(entry.value)
-        entry.focus()
-
-    @on(Input.Submitted)
-    def _chosen(self, event: Input.Submitted) -> None:
-        path = Path(event.value.strip()).expanduser()
-        if problem := why_not_there(path):
-            self.query_one("#copy-message", Static).update(Content.styled(problem, "$error"))
-        else:
-            self.dismiss(path.absolute())
-
-    @on(PathInput.Choices)
-    def _choices(self, event: PathInput.Choices) -> None:
-        names = "  ".join(printable(name, single_line=True) for name in event.names)
-        self.query_one("#copy-message", Static).update(Content.styled(names, "$text-muted"))
-
-    @on(LineInput.Left)
-    def _left(self) -> None:
-        self.dismiss(None)
+    def why_not(self, typed: str) -> str:
+        return why_not_there(Path(typed).expanduser())
 
 
 def why_not_there(path: Path) -> str:

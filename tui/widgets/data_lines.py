@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from core.data.advice import advise
-from core.data.report import Problem, Report, Severity
+from core.data.report import Leakage, Problem, Report, Severity
 from core.data.rows import CleanCopy, Opened, Progress
 from core.errors import UserError
 from core.text import printable
@@ -21,7 +21,13 @@ from tui.widgets.phrases import spread
 if TYPE_CHECKING:
     from tui.data_session import Source
 
+UNRECOGNISED = UserError(
+    "No format is recognised: no column has a known name.",
+    "Columns (←→) asks which has which role.",
+)
 NO_PROBLEMS = Content.styled("No problems have been found.", "$text-muted")
+TRAINED = {"assistant": "", "last": "last answers only", "all": "every token trained"}
+"""What of the rows is trained; the usual is not worth a word."""
 PROBLEM_COLUMNS = (
     Column("Severity", 9),
     Column("Problem", 23),
@@ -43,9 +49,12 @@ def head_lines(source: Source, note: str, width: int) -> list[Content]:
     name = printable(source.model.rstrip("/").rsplit("/", 1)[-1], single_line=True)
     left = _rows_line(opened, source.progress, source.report)
     cut = f"cut at {count_text(source.max_length)}"
+    how = ", ".join(part for part in (cut, TRAINED[source.train_on]) if part)
     room = width - left.cell_length - 2
-    whose = next((text for text in (f"{name}, {cut}", name, cut) if len(text) <= room), "")
+    whose = next((text for text in (f"{name}, {how}", how, cut) if len(text) <= room), "")
     first = spread(left, Content.styled(whose, "$text-muted"), width)
+    if opened.format == "unknown" and opened.columns:
+        return [first, *error_lines(UNRECOGNISED, width)]
     if source.report is not None and source.report.error:
         return [first, *error_lines(UserError(source.report.error), width)]
     return [first, _token_line(source.report, note)]
@@ -119,6 +128,20 @@ def copy_line(copy: CleanCopy) -> Content:
     return Content.assemble(("✓", "bold $success"), kept, (left, "$text-muted"))
 
 
+def leakage_line(found: Leakage) -> Content:
+    """What of the held-out rows is in the open ones too."""
+    rows = f"{count_text(found.rows)} rows held out"
+    name = printable(found.source.rstrip("/").rsplit("/", 1)[-1], single_line=True)
+    where = (f"   {name}", "$text-muted")
+    shared = found.exact + found.near
+    if not shared:
+        return Content.assemble(("✓", "bold $success"), f" none of {rows} is here too", where)
+    split = f"{count_text(found.exact)} to the letter, {count_text(found.near)} nearly"
+    are = "are" if shared != 1 else "is"
+    words = f" {count_text(shared)} of {rows} {are} here too: {split}"
+    return Content.assemble(("✗", "bold $error"), words, where)
+
+
 def problem_row(problem: Problem) -> Row:
     """A line of the list of problems."""
     mark, style = MARKS[problem.severity]
@@ -135,12 +158,17 @@ def problem_words(problem: Problem) -> Content:
     mark, style = MARKS[problem.severity]
     rows = ", ".join(count_text(row) for row in problem.rows)
     more = " …" if problem.count > len(problem.rows) else ""
+    example = []
+    if problem.example and problem.rows:
+        said = f"Row {count_text(problem.rows[0])}: {printable(problem.example, single_line=True)}"
+        example = [Content(""), Content(said)]
     return Content("\n").join(
         [
             Content.assemble((f"{mark} {problem.code}", f"bold {style}")),
             Content(""),
             Content(printable(problem.message)),
             Content(printable(problem.remedy)),
+            *example,
             Content(""),
             Content.styled(f"Rows {rows}{more}" if rows else "", "$text-muted"),
             Content.assemble(("⏎", "bold $accent"), (" shows only these rows", "$text-muted")),
@@ -167,7 +195,12 @@ def advice_words(report: Report | None) -> Content:
         return Content.styled("There is nothing to train on yet, so no advice.", "$text-muted")
     parts = [
         Content.assemble(
-            ("· ", "$accent"), (advice.text, "bold"), "\n", (advice.why, "$text-muted")
+            ("· ", "$accent"),
+            (advice.text, "bold"),
+            "\n",
+            advice.why,
+            "\n",
+            (advice.source, "$text-muted"),
         )
         for advice in found
     ]

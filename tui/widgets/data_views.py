@@ -55,6 +55,8 @@ class DataViews(Vertical):
         self._problem: str | None = None
         self._search = ""
         self._searching = False
+        self._back_to = 0
+        """The row to go back to when a source that was opened again has come so far."""
 
     def compose(self) -> ComposeResult:
         yield LiveLines(id="views")
@@ -79,12 +81,16 @@ class DataViews(Vertical):
         """Whether only some rows are shown."""
         return bool(self._problem or self._search)
 
-    def start(self, source: Source) -> None:
-        """Another source, or the same in another way: nothing is known of it yet."""
+    def start(self, source: Source, *, again: bool) -> None:
+        """Another source, or the same `again` in another way: then one stays where one is."""
+        table = self.query_one(RowTable)
+        kept = again and self.view != "columns"
+        self._back_to = table.cursor if kept and not self.filtered else 0
         self._problem, self._search = None, ""
-        self.query_one(RowTable).reset()
-        self.query_one(RowPane).show(Content(""))
-        self.view = "rows"
+        table.reset()
+        if not kept:
+            self.query_one(RowPane).show(Content(""))
+            self.view = "rows"
         self.refresh_report()
 
     def show_opened(self, source: Source) -> None:
@@ -92,6 +98,7 @@ class DataViews(Vertical):
         if source.opened is None:
             return
         self.query_one(RowTable).reset(len(source.opened.rows))
+        self._go_back()
         self.refresh_report()
         self.query_one(ColumnMapping).show(source.opened)
         if source.opened.format == "unknown":
@@ -102,7 +109,14 @@ class DataViews(Vertical):
         """The pass has come further."""
         if not self.filtered:
             self.query_one(RowTable).grow(known_rows)
+            self._go_back()
             self._show_labels()
+
+    def _go_back(self) -> None:
+        table = self.query_one(RowTable)
+        if self._back_to and self._back_to < table.count:
+            table.go_to(self._back_to)
+            self._back_to = 0
 
     def refresh_report(self) -> None:
         """The report has news."""

@@ -20,7 +20,7 @@ class PathInput(LineInput):
     """Tab completes the path as far as it is unambiguous, and shows what it could become."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "complete", "Complete", key_display="tab", priority=True),
+        Binding("tab", "complete", "Complete", key_display="tab"),
     ]
 
     class Choices(Message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textual.content import Content
 
+from core.recipe import MethodSection
 from core.runs.history import Progress
 from core.runs.watch import RunView
 from core.text import clip, printable
@@ -20,7 +21,6 @@ WORDS = {
     "merging": "merge",
     "evaluating": "evaluate",
 }
-METHODS = {"lora": "LoRA", "qlora": "QLoRA", "full": "full fine-tuning"}
 
 
 def header_lines(view: RunView, width: int) -> list[Content]:
@@ -43,9 +43,17 @@ def title_line(view: RunView, width: int) -> Content:
 def _subject(view: RunView) -> str:
     if view.recipe is None:
         return ""
-    method = view.recipe.method
-    rank = "" if method.name == "full" else f" r={method.rank}"
-    return f"{view.recipe.model.id.rstrip('/').rsplit('/', 1)[-1]} · {METHODS[method.name]}{rank}"
+    model = view.recipe.model.id.rstrip("/").rsplit("/", 1)[-1]
+    return f"{model} · {method_words(view.recipe.method)}"
+
+
+def method_words(method: MethodSection) -> str:
+    """Its title, with the knob that says most about its size."""
+    knobs = {"rank": f"r={method.rank}", "layers": f"{method.layers}"}
+    knobs["virtual_tokens"] = f"{method.virtual_tokens} tokens"
+    size = next((text for knob, text in knobs.items() if knob in method.spec.knobs), "")
+    bits = "" if method.base_bits == method.spec.bits[0] else f"{method.base_bits} bits"
+    return " ".join(part for part in (method.spec.title, size, bits) if part)
 
 
 def _rail(view: RunView) -> Content:
@@ -73,7 +81,8 @@ def _stages(view: RunView) -> list[str]:
     skipped = set()
     if "downloading" not in view.history.stages:
         skipped.add("downloading")
-    if recipe is not None and not recipe.merge and "merging" not in view.history.stages:
+    merges = recipe is None or recipe.ends_with_merge
+    if not merges and "merging" not in view.history.stages:
         skipped.add("merging")
     if recipe is not None and not recipe.evaluation.enabled:
         skipped.add("evaluating")

@@ -1,21 +1,24 @@
-"""How long the rows are, what each cut would cost, and where every row of the source went."""
+"""How long the rows are, what each cut would cost, what they are like, and where each one went."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 
 from textual.app import ComposeResult
 from textual.content import Content
 
-from core.data.report import Report, TokenStatistics
+from core.data.report import Report, Spread, TokenStatistics, merged_bins
 from core.units import count_text
 from tui.widgets.painted import LiveLines
 from tui.widgets.row_pane import Pane
 
-MOST_BINS = 16
-FIGURES_WIDTH = 40
-BESIDE_FROM = 96
+MOST_BINS = 24
+NAMES_WIDTH = 13
+NATURE_HEIGHT = 9
+FIGURES_WIDTH = 51
+BESIDE_FROM = 108
 """The width from which the figures stand beside the histogram, not below it."""
 
 
@@ -40,13 +43,16 @@ def statistics_lines(
     ledger = ledger_lines(report) if report is not None else []
     if width < BESIDE_FROM:
         bars = histogram(tokens, max_length, width - 1, height)
-        return _stacked([bars, cut_lines(tokens, max_length), ledger])
-    bars = histogram(tokens, max_length, width - FIGURES_WIDTH - 4, height)
-    figures = _stacked([cut_lines(tokens, max_length), ledger])
+        nature = nature_lines(report, width - 1)
+        return _stacked([bars, cut_lines(tokens, max_length), ledger, nature])
     room = width - FIGURES_WIDTH - 1
+    bars = histogram(tokens, max_length, room - 3, height)
+    figures = _stacked([cut_lines(tokens, max_length), ledger])
     return [
         left.pad_right(max(0, room - left.cell_length)) + right
-        for left, right in zip_longest(bars, figures, fillvalue=Content(""))
+        for left, right in zip_longest(
+            _stacked([bars, nature_lines(report, room - 3)]), figures, fillvalue=Content("")
+        )
     ]
 
 
@@ -65,7 +71,8 @@ def histogram(
     if tokens is None or not tokens.histogram:
         words = "No tokens are counted yet. m chooses whose tokenizer counts."
         return [Content.styled(words, "$text-muted")]
-    bins = merged_bins(tokens.histogram, max(4, min(MOST_BINS, height - 4)))
+    lines_below = NATURE_HEIGHT if height > 2 * NATURE_HEIGHT else 0
+    bins = merged_bins(tokens.histogram, max(4, min(MOST_BINS, height - 4 - lines_below)))
     most = max(rows for _, rows in bins)
     digits = max(len(count_text(most)), 4)
     label = max(max(len(count_text(bound)) for bound, _ in bins) + 2, len("tokens"))
@@ -75,31 +82,25 @@ def histogram(
         _histogram_line(bound, rows, most, label, digits, room, bound > max_length)
         for bound, rows in bins
     ]
-    return [*lines, Content(""), *_verdict(tokens, max_length)]
+    return [*lines, Content(""), *_verdict(tokens, max_length, width)]
 
 
-def _verdict(tokens: TokenStatistics, max_length: int) -> list[Content]:
+def _verdict(tokens: TokenStatistics, max_length: int, width: int) -> list[Content]:
     length = count_text(max_length)
     cut, counted = tokens.truncated_rows, tokens.counted_rows
     verdict = f"Every row fits in {length} tokens."
     if cut:
         verdict = f"{count_text(cut)} rows are longer than {length} tokens and lose their end."
-    keys = [("   [ ]", "bold $accent"), (" move the cut", "$text-muted")]
-    lines = [Content.assemble(verdict, *keys)]
+    keys = Content.assemble(("[ ]", "bold $accent"), (" move the cut", "$text-muted"))
+    beside = len(verdict) + 3 + keys.cell_length <= width
+    lines = [Content(verdict) + Content("   ") + keys] if beside else [Content(verdict), keys]
     if tokens.margin:
         sample = (
             f"From a sample of {count_text(counted)} rows: a share may be off by"
             f" {100 * tokens.margin:.1f} points, 19 times in 20."
         )
-        lines.append(Content.styled(sample, "$text-muted"))
+        lines += [Content.styled(line, "$text-muted") for line in textwrap.wrap(sample, width)]
     return lines
-
-
-def merged_bins(bins: Sequence[tuple[int, int]], most: int) -> list[tuple[int, int]]:
-    """At most `most` bins: neighbours are put together, the rows stay the same in sum."""
-    step = -(-len(bins) // most)
-    groups = [bins[at : at + step] for at in range(0, len(bins), step)]
-    return [(group[-1][0], sum(rows for _, rows in group)) for group in groups]
 
 
 def _histogram_line(
@@ -125,7 +126,7 @@ def cut_lines(tokens: TokenStatistics | None, max_length: int) -> list[Content]:
     lines = [
         Content.styled(figures, "$text-muted"),
         Content(""),
-        Content.styled(f"  {'max_length':>10}  {'rows cut':>10}", "$text-muted"),
+        Content.styled(f"  {'max_length':>10}  {'cut':>7}  {'share':>7}", "$text-muted"),
     ]
     return lines + [_cut_line(tokens, *entry, max_length) for entry in _telling(tokens)]
 
@@ -141,11 +142,53 @@ def _cut_line(tokens: TokenStatistics, length: int, rows: int, max_length: int) 
     words = "recommended" if starred else ""
     if length == max_length:
         words = f"{words}, yours" if words else "yours"
+    share = f"{100 * rows / max(1, tokens.rows):.1f} %"
+    figures = f"{count_text(length):>10}  {count_text(rows):>7}  {share:>7}"
     return Content.assemble(
         ("★ " if starred else "  ", "$accent"),
-        (f"{count_text(length):>10}  {count_text(rows):>10}", "bold" if starred else ""),
+        (figures, "bold" if starred else ""),
         (f"  {words}", "$text-muted"),
     )
+
+
+def nature_lines(report: Report | None, width: int) -> list[Content]:
+    """What the rows are like: turns, answers, roles, languages; and what padding would cost."""
+    found = report.statistics if report is not None else None
+    if report is None or found is None:
+        return []
+    title = Content.styled("What the rows are like", "bold $foreground-muted")
+    lines = [title, _spread_line("turns a row", found.turns)] if found.roles else [title]
+    lines.append(_spread_line("characters", found.responses, " an answer"))
+    tokens = report.tokens
+    if tokens is not None and tokens.responses is not None:
+        lines.append(_spread_line("tokens", tokens.responses, " trained a row"))
+    roles = [f"{count_text(count)} {role}" for role, count in found.roles.items()]
+    lines += _listed("turns of", roles, width)
+    languages = [f"{name} {100 * share:.0f} %" for name, share in found.languages.items()]
+    lines += _listed("languages", languages, width)
+    if tokens is not None and tokens.padding is not None:
+        waste = tokens.padding
+        costs = ((waste.shuffled, "shuffled"), (waste.grouped, "like lengths together"),
+                 (waste.packed, "packed"))  # fmt: skip
+        lines += _listed("padding", [f"{100 * share:.0f} % {how}" for share, how in costs], width)
+    return lines
+
+
+def _spread_line(name: str, spread: Spread, more: str = "") -> Content:
+    figures = "  ".join(
+        f"{label} {count_text(value)}"
+        for label, value in (("p50", spread.p50), ("p95", spread.p95), ("max", spread.max))
+    )
+    return Content.assemble((f"  {name:<{NAMES_WIDTH}}", "$text-muted"), figures + more)
+
+
+def _listed(name: str, parts: Sequence[str], width: int) -> list[Content]:
+    """The parts after their name, on as many lines as they need."""
+    lines = textwrap.wrap(", ".join(parts), max(20, width - NAMES_WIDTH - 2))
+    return [
+        Content.assemble((f"  {name if not number else '':<{NAMES_WIDTH}}", "$text-muted"), line)
+        for number, line in enumerate(lines)
+    ]
 
 
 def ledger_lines(report: Report) -> list[Content]:

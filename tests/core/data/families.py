@@ -222,7 +222,10 @@ ZEPHYR = Family(
     bos="<s>",
     notes=["no system turn"],
 )
-BASE = Family("base-model", None, ["<|endoftext|>"], ["<|endoftext|>"], "<|endoftext|>")
+BASE = Family(
+    "base-model", None, ["<|endoftext|>"], ["<|endoftext|>"], "<|endoftext|>",
+    call='\n{"name": "weather", "arguments": {"city": "Oslo"}}',
+)  # fmt: skip
 STRIPS = Family(
     "strips-history",
     """\

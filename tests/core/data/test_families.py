@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.data.encoding import encode, encode_prompt
+from core.data.encoding import NO_CALLS, encode, encode_prompt
 from core.data.examples import Conversation
 from core.data.tokenizer import Tokenizer, load_tokenizer
 from tests.core.data.conftest import MakeFolder
@@ -18,6 +18,16 @@ ANSWERS = ["Grüße, 你好!", '{"a": [1, 2]}']
 SYSTEM = {"role": "system", "content": "Be brief."}
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
 TOOLS = ({"type": "function", "function": {"name": "weather", "parameters": {}}},)
+
+TOOL_ROW = Conversation(
+    (
+        {"role": "user", "content": "Weather in Oslo?"},
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "content": "cold"},
+        {"role": "assistant", "content": ANSWERS[0]},
+    ),
+    TOOLS,
+)
 
 
 @pytest.fixture(params=FAMILIES, ids=lambda family: family.name)
@@ -86,20 +96,25 @@ def test_the_first_prompt_is_that_of_generation(family: Family, tokenizer: Token
 
 def test_tool_calls(family: Family, tokenizer: Tokenizer) -> None:
     if family.call is None:
-        return  # its template has no tools
-    row = Conversation(
-        (
-            user("Weather in Oslo?"),
-            assistant("", tool_calls=[CALL]),
-            {"role": "tool", "content": "cold"},
-            assistant(ANSWERS[0]),
-        ),
-        TOOLS,
-    )
+        return  # its template has no tools: see the test below
+    row = TOOL_ROW
     texts = [plain(family, text) for one in runs(row, tokenizer) for text in one]
     assert texts[-1] == said(family, ANSWERS[0])
     assert texts[0].removeprefix(family.before) == plain(family, family.call + family.end)
     assert len(texts) == 2
+
+
+def test_a_call_that_the_template_does_not_show_is_not_trained(
+    family: Family, tokenizer: Tokenizer
+) -> None:
+    """Else the model would learn to say nothing where a call belongs."""
+    if family.call is not None:
+        return
+    encoded = encode(TOOL_ROW, tokenizer, None, "assistant")
+    notes = [note for one in encoded for note in one.notes]
+    assert any(NO_CALLS in note or "refuses" in note for note in notes), notes
+    texts = [plain(family, text) for one in encoded for text in trained_runs(one, tokenizer)]
+    assert texts in ([], [said(family, ANSWERS[0])])
 
 
 def test_thoughts_are_trained_where_the_template_shows_them(make_folder: MakeFolder) -> None:

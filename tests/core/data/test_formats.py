@@ -92,6 +92,20 @@ def read(value: dict[str, Any], mapping: dict[str, str] | None = None) -> tuple[
         ({"query": "q", "response": "a"}, "prompt-completion", PLAIN),
         ({"input": "q", "output": "a"}, "prompt-completion", PLAIN),
         ({"User Message": "q", "Assistant-Message": "a"}, "prompt-completion", PLAIN),
+        ({"userMessage": "q", "assistantReply": "a"}, "prompt-completion", PLAIN),
+        ({"inputText": "q", "outputText": "a"}, "prompt-completion", PLAIN),
+        ({"Q": "q", "A": "a"}, "prompt-completion", PLAIN),
+        ({"questions": "q", "Correct Answer": "a"}, "prompt-completion", PLAIN),
+        ({"user_prompt": "q", "model-response": "a"}, "prompt-completion", PLAIN),
+        ({"human": "q", "ai": "a"}, "prompt-completion", PLAIN),
+        ({"Context": "q", "Response": "a"}, "prompt-completion", PLAIN),
+        ({"document": "q", "summary": "a"}, "prompt-completion", PLAIN),
+        ({"article": "q", "highlights": "a", "id": 1}, "prompt-completion", PLAIN),
+        ({"dialogue": "q", "summary": "a", "topic": "x"}, "prompt-completion", PLAIN),
+        ({"items": [USER, ASSISTANT], "id": 3}, "messages", PLAIN),
+        ({"talk": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
+          "system": "s"}, "sharegpt", Conversation((SYSTEM, USER, ASSISTANT))),
+        ({"conversation": [{"human": "q", "assistant": "a"}]}, "messages", PLAIN),
         (
             {"context": "c", "question": "q", "answer": 42},
             "prompt-completion",
@@ -110,6 +124,11 @@ def read(value: dict[str, Any], mapping: dict[str, str] | None = None) -> tuple[
         ),
         (
             {"chosen": [USER, ASSISTANT], "rejected": [USER, {**ASSISTANT, "content": "b"}]},
+            "preference",
+            Preference((USER,), (ASSISTANT,), ({"role": "assistant", "content": "b"},)),
+        ),
+        (
+            {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"},
             "preference",
             Preference((USER,), (ASSISTANT,), ({"role": "assistant", "content": "b"},)),
         ),
@@ -184,3 +203,38 @@ def test_strange_columns_get_a_suggestion() -> None:
         "prompt": "frage", "completion": "antwort"
     }  # fmt: skip
     assert suggest({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("asks", "answers"),
+    [
+        ("human", "gpt"), ("Human", "GPT"), ("USER", "ASSISTANT"), ("prompter", "assistant"),
+        ("user", "chatgpt"), ("user", "bing"), ("user", "bard"), ("human", "gpt-4"),
+        ("human", "gpt4"), ("human", "GPT-3.5 Turbo"), ("user", "ai"), ("user", "chat-bot"),
+        ("input", "output"), ("user", "model"), ("question", "answer"), ("human", "claude"),
+        ("User ", "AI Assistant"),
+    ],
+)  # fmt: skip
+def test_sharegpt_roles_in_every_spelling(asks: str, answers: str) -> None:
+    turns = [{"from": asks, "value": "q"}, {"from": answers, "value": "a"}]
+    assert read({"conversations": turns}) == ("sharegpt", PLAIN)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ("model_input", "label"), ("user_response", "score"), ("prompt_id", "answer_start"),
+        ("a", "b"), ("response_time", "query"),
+    ],
+)  # fmt: skip
+def test_names_that_only_sound_like_a_role_have_none(columns: tuple[str, str]) -> None:
+    assert Recogniser().layout(dict.fromkeys(columns, "x")).format == "unknown"
+
+
+def test_what_a_column_holds_does_not_depend_on_the_rows_before_it() -> None:
+    """Parts of a file are recognised apart from each other."""
+    rows = [{"dialogue": "a talk", "summary": "s"}, {"dialogue": [USER, ASSISTANT], "summary": "s"}]
+    for order in (rows, rows[::-1]):
+        recogniser = Recogniser()
+        found = {type(row["dialogue"]): recogniser.layout(row).format for row in order}
+        assert found == {str: "prompt-completion", list: "messages"}

@@ -30,6 +30,67 @@ def problems(path: Path) -> list[tuple[int, str | None]]:
     return [(record.number, record.problem) for record in records(path)]
 
 
+BIG_OBJECTS = [
+    {"version": 1, "data": ROWS},
+    {"meta": [{"x": 1}], "rows": ROWS},
+    {"about": {"deep": [1, {"a": "]"}]}, "some": ROWS * 40},
+    {key: [row[key] for row in ROWS] for key in ROWS[0]},
+    {"messages": [{"role": "user", "content": "q"}] * 9},
+    {"prompt": "q" * 900, "completion": "a"},
+    {"data": []},
+]
+
+
+@pytest.mark.parametrize("value", BIG_OBJECTS)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_big_object_is_read_row_by_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: object, indent: int | None
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(value, indent=indent))
+    whole = records(path)
+    for name in ("_MODEST", "_CHUNK", "_FIRST_CHUNK"):
+        monkeypatch.setattr(f"core.data.readers.{name}", 64)
+    assert records(path) == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "row"),
+    [
+        ('{"data": [{"a": 1}, {"a": 2}, {"a": ', 3),
+        ('{"data": [{"a": 1} {"a": 2}]}' + " " * 99, 2),
+        ('{"x" 1, "data": [{"a": "' + "b" * 99 + '"}]}', 1),
+        ('{"x": ' + "[" * 9000, 1),
+        ('{"a": 1, "b": 2' + " " * 99, 1),
+    ],
+)
+def test_a_big_object_that_is_broken_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, row: int
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    monkeypatch.setattr("core.data.readers._MODEST", 8)
+    monkeypatch.setattr("core.data.readers._CHUNK", 8)
+    monkeypatch.setattr("core.data.readers._FIRST_CHUNK", 8)
+    assert problems(path)[-1] == (row, "invalid-json")
+
+
+def test_what_lies_beside_the_rows_in_a_folder_is_no_row(tmp_path: Path) -> None:
+    for name in ("README.md", "LICENSE.txt", "dataset_info.json", ".cache/x.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"a": 1}')
+    assert [record.value["text"] for record in open_source([str(tmp_path)])] == ['{"a": 1}'] * 2
+    (tmp_path / "train.jsonl").write_text(LINES)
+    assert [record.value for record in open_source([str(tmp_path)])] == ROWS
+
+
+def test_a_packed_parquet_file_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet.gz"
+    path.write_bytes(gzip.compress(b"PAR1" + b"x" * 99))
+    with pytest.raises(UserError, match="Unpack it first"):
+        records(path)
+
+
 def zstd(data: bytes) -> bytes:
     return pa.compress(data, codec="zstd", asbytes=True)  # type: ignore[no-any-return]
 

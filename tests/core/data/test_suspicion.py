@@ -17,6 +17,7 @@ TEXTS = [
     "\x1b[31m", "\x7f", "\x85", "\u202a", "\u202e", "\u2066", "\u2069", "\ufffd", "plain words",
     "I’m sorry, but I can’t assist", "I am unable to help", "As an AI model", "I cannot fulfil",
     "as a large LANGUAGE MODEL", "I'm afraid I can't",
+    "GrÃ¼Ã\x9fe", "StraÃŸe", "donâ€™t", "20Â°",
     "Grüße, 你好 ’ – 🧑‍🚀", 'quoted "words"\n\tand lines',
 ]  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.data.encoding import IGNORED
-from core.data.prepared import TokenRow
+from core.data.training_rows import TokenRow
 from core.evaluation.loss import held_out_loss
 from core.inference import batches
 from core.inference.batches import complete, plan_batches

@@ -53,7 +53,7 @@ def stages(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def wait_for(
-    run: RunDirectory, condition: Callable[[RunState], bool], seconds: float = 20.0
+    run: RunDirectory, condition: Callable[[RunState], bool], seconds: float = 60.0
 ) -> RunState:
     """The state as soon as it meets the condition."""
     deadline = time.monotonic() + seconds

@@ -7,7 +7,8 @@ import random
 import pytest
 
 from core.data.encoding import IGNORED
-from core.training.batches import collate, epoch_order
+from core.data.training_rows import TokenRow
+from core.training.batches import BatchOrder, collate, epoch_order, filler
 
 GENERATOR = random.Random(3)
 LENGTHS = [GENERATOR.randint(5, 200) for _ in range(203)]
@@ -40,10 +41,27 @@ def test_long_and_short_batches_are_mixed() -> None:
     assert widths != sorted(widths, reverse=True)
 
 
-def test_the_longest_row_comes_at_once() -> None:
-    first = epoch_order(LENGTHS, 8, 42, 0)[:8]
-    longest_in_full_batches = max(LENGTHS[row] for row in epoch_order(LENGTHS, 8, 42, 0)[:200])
-    assert max(LENGTHS[row] for row in first) == longest_in_full_batches
+@pytest.mark.parametrize("seed", range(40))
+def test_the_longest_row_comes_at_once(seed: int) -> None:
+    """Also where chance had put it into the incomplete batch, which comes last."""
+    lengths = [*LENGTHS[:11], 999]
+    order = epoch_order(lengths, 8, seed, 0)
+    assert 11 in order[:8]
+    assert sorted(order) == list(range(12))
+
+
+def test_several_processes_take_whole_turns() -> None:
+    """What is missing of the last turn is a row that trains nothing."""
+    order = BatchOrder(LENGTHS[:13], 8, 42, turn=8)
+    assert len(order) == len(list(order)) == 16
+    assert list(order)[:13] == epoch_order(LENGTHS[:13], 8, 42, 0)
+    assert list(order)[13:] == [13, 13, 13]
+    plain = collate([{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}], 0)
+    empty = filler(0)
+    row = {"input_ids": empty.input_ids, "labels": empty.labels}
+    filled = collate([{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}, row], 0)
+    assert int(filled["tokens"]) == int(plain["tokens"]) == 3
+    assert bool((filled["labels"][1] == -100).all())
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9])
@@ -53,8 +71,8 @@ def test_few_rows(count: int) -> None:
 
 def test_padded_to_the_longest_row_on_the_right() -> None:
     rows = [
-        {"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]},
-        {"input_ids": [8], "labels": [8]},
+        TokenRow(1, [5, 6, 7], [IGNORED, 6, 7]),
+        TokenRow(2, [8], [8]),
     ]
     batch = collate(rows, pad=2)
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 2, 2]]

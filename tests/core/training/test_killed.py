@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -19,9 +20,10 @@ from core.runs.events import EventReader
 from core.runs.history import RunHistory
 from core.runs.state import stored_state
 from core.training.checkpoints import checkpoints, is_whole
-from core.training.worker import main
+from tests.core.training.mortal import live
 
 KILLS = 10
+LONGEST_LIFE = 80  # moments; a step has about twenty
 SECONDS = 240.0
 
 
@@ -33,18 +35,10 @@ def processes() -> ForkServerContext:
     return context
 
 
-def start(processes: ForkServerContext, run: RunDirectory) -> ForkServerProcess:
-    process = processes.Process(target=main, args=([str(run.path)],))
+def start(processes: ForkServerContext, run: RunDirectory, moment: int = 0) -> ForkServerProcess:
+    process = processes.Process(target=live, args=(str(run.path), moment))
     process.start()
     return process
-
-
-def wait_till_training(run: RunDirectory, process: ForkServerProcess, already: int) -> None:
-    while process.is_alive():
-        begun = [e for e in EventReader(run.events).read() if e.get("stage") == "training"]
-        if len(begun) > already:
-            return
-        time.sleep(0.005)
 
 
 def curve(run: RunDirectory) -> list[tuple[int, float]]:
@@ -56,6 +50,7 @@ def curve(run: RunDirectory) -> list[tuple[int, float]]:
 def test_killed_ten_times(
     processes: ForkServerContext, new_run: Callable[..., RunDirectory]
 ) -> None:
+    """Ten lives that end with SIGKILL at random moments of theirs, some of them inside a save."""
     options = {
         "method": {"rank": 4, "dropout": 0.1},
         "training": {"epochs": 5, "save_steps": 1, "eval_steps": 7, "early_stopping": True},
@@ -63,26 +58,26 @@ def test_killed_ten_times(
     undisturbed, run = new_run(**options), new_run(**options)
     reference = start(processes, undisturbed)
     generator = random.Random(5)
-    kills, lives, deadline = 0, 0, time.monotonic() + SECONDS
-    while not run.adapter.exists():
-        assert time.monotonic() < deadline, f"after {kills} kills at {curve(run)[-1:]}"
-        process = start(processes, run)
-        if kills < KILLS:
-            wait_till_training(run, process, lives)
-            lives += 1
-            process.join(generator.uniform(0.05, 0.4))
-        else:
-            process.join(SECONDS)
-        if process.is_alive():
-            process.kill()
-            kills += 1
-        process.join()
-    reference.join()
-    assert kills >= 5
+    for _ in range(KILLS):
+        process = start(processes, run, generator.randint(1, LONGEST_LIFE))
+        process.join(SECONDS)
+        assert process.exitcode == -signal.SIGKILL, curve(run)[-1:]
+        assert not run.adapter.exists()
+    last = start(processes, run)
+    for process in (last, reference):
+        process.join(SECONDS)
+        assert process.exitcode == 0
+    deaths = (run.path / "deaths").read_text().splitlines()
+    assert len(deaths) == KILLS
+    assert len([death for death in deaths if death.startswith("save: ")]) >= 3, deaths
+    assert len({*deaths}) >= 5, deaths
     assert curve(run) == curve(undisturbed)
-    ours, theirs = (
-        load_file(each.adapter / "adapter_model.safetensors") for each in (run, undisturbed)
-    )
+    assert_same_weights(run, undisturbed)
+
+
+def assert_same_weights(run: RunDirectory, other: RunDirectory) -> None:
+    """Bit for bit."""
+    ours, theirs = (load_file(each.adapter / "adapter_model.safetensors") for each in (run, other))
     assert ours.keys() == theirs.keys()
     assert all(bool((ours[key] == theirs[key]).all()) for key in ours)
 
@@ -99,18 +94,18 @@ def test_sigterm_in_the_middle_of_an_epoch(
         keeper = subprocess.Popen(
             command("core.runs.keeper", str(run.path)), stdout=log, stderr=log
         )
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + SECONDS
     while stored_state(run).step < 3 and keeper.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     keeper.terminate()
-    asked = time.time()
-    assert keeper.wait(20) == 0
+    assert keeper.wait(SECONDS) == 0
     state = stored_state(run)
     assert (state.phase, state.exit) == ("stopped", None)
     [saved] = checkpoints(run)
     assert is_whole(saved)
-    logs = [event for event in EventReader(run.events).read() if event["kind"] == "log"]
-    assert len([event for event in logs if event["t"] > asked]) <= 2
-    last = logs[-1]
+    told = EventReader(run.events).read()
+    asked = next(at for at, event in enumerate(told) if event.get("phase") == "stopping")
+    [last] = [event for event in told[asked:] if event["kind"] == "log"]  # the step it was in
     assert saved.name == f"checkpoint-{last['step']}"
+    assert state.step == last["step"]

@@ -112,6 +112,8 @@ def test_measuring_leaves_four_bit_gradients_whole(tiny_model: Path) -> None:
     model = with_adapter(load_base(tiny_model, recipe), recipe.method).train()
     before = adapter_gradients(model)
     with measuring(model):
+        with measuring(model):
+            ours(model)
         ours(model)
     assert model.training
     after = adapter_gradients(model)

@@ -12,10 +12,19 @@ import pytest
 from core.data.prepared import Prepared, prepare
 from core.data.tokenizer import load_tokenizer
 from core.errors import UserError
+from core.hardware.machine import Machine
+from core.methods import METHODS
 from core.recipe import Recipe
 from core.runs.directory import RunDirectory
 from core.training import preflight
-from core.training.preflight import check_disk, disk_bytes, expected_memory, wants_checkpointing
+from core.training.preflight import (
+    check_disk,
+    check_merge,
+    disk_bytes,
+    expected_memory,
+    levers,
+    wants_checkpointing,
+)
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -39,6 +48,24 @@ def test_a_small_disk_is_refused_with_the_levers(
     with pytest.raises(UserError, match=r"4\.77 MiB is free") as caught:
         check_disk(run, make_recipe(), tiny_model, prepared)
     assert "keep_checkpoints" in caught.value.remedy
+
+
+def test_what_a_resumed_run_has_on_disk_counts(
+    make_recipe: MakeRecipe,
+    tiny_model: Path,
+    prepared: Prepared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = RunDirectory(tmp_path)
+    needed = disk_bytes(make_recipe(), tiny_model, prepared)
+    usage = shutil.disk_usage(tmp_path)._replace(free=needed - 1000)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError):
+        check_disk(run, make_recipe(), tiny_model, prepared)
+    (run.checkpoints / "checkpoint-3").mkdir(parents=True)
+    (run.checkpoints / "checkpoint-3" / "optimizer.pt").write_bytes(b"0" * 1000)
+    check_disk(run, make_recipe(), tiny_model, prepared)
 
 
 def test_more_checkpoints_and_more_weights_need_more_disk(
@@ -66,6 +93,55 @@ def test_activations_are_kept_where_they_fit(
     assert wants_checkpointing(recipe, tiny_model, prepared, high - 1)
     forced = make_recipe(training={"gradient_checkpointing": True})
     assert wants_checkpointing(forced, tiny_model, prepared, None)
+    assert not wants_checkpointing(make_recipe(method="prefix"), tiny_model, prepared, 0)
+
+
+def test_merging_takes_the_base_in_sixteen_bits(make_recipe: MakeRecipe, tiny_model: Path) -> None:
+    """Its file holds 32 bits a weight. What is not merged needs no room for it."""
+    weights = (tiny_model / "model.safetensors").stat().st_size
+    small, enough = (machine(int(weights * share)) for share in (0.4, 0.6))
+    for name, method in METHODS.items():
+        recipe = make_recipe(method=name)
+        assert recipe.ends_with_merge == (method.has_adapter and method.merges)
+        check_merge(recipe, tiny_model, enough)
+        if recipe.ends_with_merge:
+            with pytest.raises(UserError, match="Merging takes"):
+                check_merge(recipe, tiny_model, small)
+        else:
+            check_merge(recipe, tiny_model, small)
+    exact = make_recipe(model={"id": str(tiny_model), "precision": "fp32"})
+    with pytest.raises(UserError, match="Merging takes"):
+        check_merge(exact, tiny_model, enough)
+
+
+def machine(ram: int) -> Machine:
+    return Machine(0.0, (), "no NVIDIA GPU", None, "CPU", 8, 50.0, ram, ram, None, None)
+
+
+def test_disk_is_asked_for_what_a_method_leaves(
+    make_recipe: MakeRecipe, tiny_model: Path, prepared: Prepared
+) -> None:
+    def needed(name: str) -> int:
+        return disk_bytes(make_recipe(method=name), tiny_model, prepared)
+
+    assert needed("last-layers") < needed("full")  # checkpoints of the last layers alone
+    assert needed("prompt") < needed("lora")  # nothing is merged
+
+
+@pytest.mark.parametrize(
+    ("method", "lever"),
+    [
+        ("full", "Use lora instead of full, or use qlora, "),
+        ("lora", "Use qlora, "),
+        ("vera", "Set method.bits to 4, "),
+        ("pissa", "Use qlora, "),
+        ("qlora", "Lower data.max_length"),
+    ],
+)
+def test_the_levers_are_those_of_the_method(
+    make_recipe: MakeRecipe, prepared: Prepared, method: str, lever: str
+) -> None:
+    assert levers(make_recipe(method=method), prepared).startswith(lever)
 
 
 def test_importing_the_worker_loads_nothing_heavy() -> None:

@@ -20,7 +20,14 @@ from core.recipe import Recipe, load_recipe
 from core.runs.directory import RunDirectory
 from core.runs.events import Event, EventReader
 from core.training import trainer
-from core.training.preflight import check_memory, check_merge
+from core.training.preflight import (
+    NO_ROWS_YET,
+    _least,
+    check_memory,
+    check_merge,
+    expected_memory,
+    levers,
+)
 from core.training.trainer import Tuner
 
 NewRun = Callable[..., RunDirectory]
@@ -156,6 +163,32 @@ def test_too_little_memory_is_refused_before_loading(
     check_memory(recipe, tiny_model, prepared, machine(1, 8 * 1024**3))
     with pytest.raises(UserError, match=r"Small GPU has 100 MiB"):
         check_memory(recipe, tiny_model, prepared, machine(1, 100 * 1024**2))
+    with pytest.raises(UserError) as before_reading:
+        check_memory(recipe, tiny_model, NO_ROWS_YET, machine(1, 100 * 1024**2))
+    assert "longest row" not in before_reading.value.remedy
+
+
+def test_what_others_hold_of_the_gpu_is_not_there(
+    make_recipe: Callable[..., Recipe], tiny_model: Path, prepared: Prepared
+) -> None:
+    busy = Gpu(0, name="Busy GPU", total=8 * 1024**3, free=100 * 1024**2)
+    with pytest.raises(UserError, match=r"Busy GPU has 100 MiB free of 8\.00 GiB"):
+        check_memory(make_recipe(), tiny_model, prepared, replace(machine(1), gpus=(busy,)))
+
+
+def test_parts_of_a_model_need_less_each(
+    make_recipe: Callable[..., Recipe], tiny_model: Path, prepared: Prepared
+) -> None:
+    recipe = make_recipe(method={"name": "full"}, hardware={"gpus": 4})
+    expected = expected_memory(recipe, tiny_model, prepared, gradient_checkpointing=True)
+    assert expected is not None
+    alone, four = (_least(expected, recipe, count) for count in (1, 4))
+    assert alone == expected.low
+    held = expected.parts.weights + expected.parts.gradients + expected.parts.optimizer
+    assert alone - four == pytest.approx(held * 3 / 4, rel=0.01)
+    copies = make_recipe(method={"name": "full"}, hardware={"gpus": 4, "sharding": "ddp"})
+    assert _least(expected, copies, 4) == expected.low
+    assert "set hardware.sharding to fsdp" in levers(copies, prepared)
 
 
 def test_a_merge_that_fits_nowhere_is_refused(

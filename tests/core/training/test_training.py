@@ -245,9 +245,12 @@ def test_out_of_memory_is_recovered_from(
     assert warning["code"] == "out-of-memory-recovered"
     recipe = load_recipe(run.recipe)
     assert (recipe.training.micro_batch, recipe.training.gradient_accumulation) == (2, 4)
+    effective = load_recipe(run.path / "effective.yaml").training
+    assert (effective.micro_batch, effective.gradient_accumulation) == (2, 4)
     assert list(losses(run)) == list(losses(smaller))
     for step, loss in losses(smaller).items():
-        assert losses(run)[step] == pytest.approx(loss, rel=0.02)
+        # Exact where the larger micro-batch never took a step, else up to bf16's rounding.
+        assert losses(run)[step] == pytest.approx(loss, rel=0.02 if from_step else 1e-9)
     tokens = [[event["tokens"] for event in events(each, "log")] for each in (run, smaller)]
     assert tokens[0] == tokens[1]
 

@@ -122,7 +122,8 @@ def test_each_part_is_carried_over() -> None:
 
 
 def test_max_steps_bound_the_tokens(make_recipe: Callable[..., Recipe], tiny_model: Any) -> None:
-    from core.data.prepared import Ledger, Prepared, TokenRow
+    from core.data.prepared import Ledger, Prepared
+    from core.data.training_rows import TokenRow
 
     rows = [TokenRow(n, [1] * 10, [1] * 10) for n in range(100)]
     ledger = Ledger("messages", 100, {}, 100, 0, 0, 1000, 1000, 10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 WORDS = ["one", "two", "three", "four", "five", "six", "red", "green", "blue", "black", "white"]
@@ -22,4 +23,43 @@ def make_rows(path: Path, count: int = 64, seed: int = 0) -> Path:
         ]
         lines.append(json.dumps({"messages": messages}))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def make_pairs(path: Path, count: int = 64, seed: int = 0) -> Path:
+    """Questions with two answers: chosen is a colour, rejected a number."""
+    return _write(path, [_pair(number, seed) for number in range(count)])
+
+
+def make_judged(path: Path, count: int = 64, seed: int = 0) -> Path:
+    """Three answers in eight are colours, and good; the others are numbers, and bad."""
+    rows = []
+    for number in range(count):
+        pair = _pair(number, seed)
+        good = number % 2 == 0 and number % 8 != 0
+        answer = pair["chosen" if good else "rejected"]
+        rows.append({"prompt": pair["prompt"], "completion": answer, "label": good})
+    return _write(path, rows)
+
+
+def make_texts(path: Path, count: int = 40, seed: int = 0) -> Path:
+    """Texts of very different length that repeat a few words in a fixed order."""
+    generator = random.Random(seed)
+    texts = [" ".join(WORDS * generator.randint(1, 6)) + f" {number}" for number in range(count)]
+    return _write(path, [{"text": text} for text in texts])
+
+
+def _pair(number: int, seed: int) -> dict[str, str]:
+    generator = random.Random(f"{seed}/{number}")
+    words = [generator.choice(WORDS) for _ in range(generator.randint(1, 5))]
+    numbers, colours = WORDS[:6], WORDS[6:]
+    return {
+        "prompt": f"{number} {' '.join(words)}",
+        "chosen": generator.choice(colours),
+        "rejected": generator.choice(numbers),
+    }
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path

@@ -1,0 +1,80 @@
+"""A rank that misbehaves as the environment tells it, so that tests meet it at a known moment.
+
+`TUNEDECK_TEST_RANK` holds JSON: `wait` (before this step, until the file `go` lies in the run),
+`greedy` ([rank, from step, rows]: more rows at a time do not fit there), `cpu_parts` (accelerate
+splits models over GPUs alone: let it take this CPU for one).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from core.training import rank
+from core.training.together import place
+
+
+def main(arguments: list[str]) -> int:
+    odd = json.loads(os.environ["TUNEDECK_TEST_RANK"])
+    if odd.get("cpu_parts"):
+        _take_the_cpu_for_a_gpu()
+    if "wait" in odd:
+        _wait(Path(arguments[0]), odd["wait"])
+    if odd.get("greedy", [None])[0] == place().rank:
+        _run_out_of_memory(*odd["greedy"][1:])
+    return rank.main(arguments)
+
+
+def _wait(run: Path, step: int) -> None:
+    from core.training.watch import Watch
+
+    original = Watch.on_step_begin
+
+    def waiting(self: Any, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        if state.global_step + 1 == step:
+            (run / f"waiting-{place().rank}").write_text(str(os.getpid()))
+            while not (run / "go").exists():
+                time.sleep(0.01)
+        original(self, args, state, control, **rest)
+
+    Watch.on_step_begin = waiting  # type: ignore[method-assign]
+
+
+def _run_out_of_memory(step: int, rows: int) -> None:
+    import torch
+
+    from core.training.trainer import Tuner
+
+    original = Tuner.compute_loss
+
+    def limited(self: Any, model: Any, inputs: Any, *rest: Any, **options: Any) -> Any:
+        if self.state.global_step + 1 >= step and len(inputs["labels"]) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return original(self, model, inputs, *rest, **options)
+
+    Tuner.compute_loss = limited  # type: ignore[method-assign]
+
+
+def _take_the_cpu_for_a_gpu() -> None:
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+
+    original = PartialState.__init__
+
+    def disguised(self: Any, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options)
+        if self.distributed_type is DistributedType.MULTI_CPU:
+            self.distributed_type = DistributedType.MULTI_GPU
+
+    PartialState.__init__ = disguised  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
