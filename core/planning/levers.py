@@ -33,7 +33,7 @@ def _choices(candidate: Candidate) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield "QLoRA: the base in 4 bits", "about a quarter slower", {"method": "qlora"}
     elif 4 in method.bits and (hyper.bits or method.bits[0]) != 4 and basis.on_gpu:
         yield "the base in 4 bits", "about a quarter slower", {"bits": 4}
-    if not candidate.gradient_checkpointing and candidate.method != "prefix":
+    if not candidate.gradient_checkpointing and method.allows_checkpointing:
         change = {"gradient_checkpointing": True}
         yield "gradient checkpointing", "up to half as much compute again", change
     if candidate.micro_batch > 1:

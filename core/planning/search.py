@@ -20,6 +20,7 @@ from core.planning.speed import (
     start_seconds,
 )
 from core.planning.work import Work, forwards_beside, learning_sequences
+from core.recipe import Switch
 
 USUAL_LENGTH = 2048
 LENGTH_STEP = 64
@@ -66,9 +67,8 @@ def optimizers(method: MethodName) -> tuple[str, ...]:
 
 
 def checkpointings(method: MethodName) -> tuple[bool, ...]:
-    """Whether activations can be computed twice: a prefix is a cache of keys and values, and a
-    layer that is computed again is given none."""
-    return (False,) if method == "prefix" else (False, True)
+    """Whether activations can be computed twice."""
+    return (False, True) if METHODS[method].allows_checkpointing else (False,)
 
 
 def candidate_for(
@@ -233,6 +233,7 @@ def _seconds(settings: Settings, factor: float) -> float | None:
         gradient_checkpointing=settings.checkpointing,
         flops=flops,
         on_gpu=basis.on_gpu,
+        padding=0.0 if packs(settings) else basis.padding,
     )
     seconds = basis.rows * basis.learned_tokens(settings.length) * hyper.epochs * each
     if beside := forwards_beside(basis.objective, hyper.epochs):
@@ -241,6 +242,16 @@ def _seconds(settings: Settings, factor: float) -> float | None:
             shape, work, tokens_per_row=per_row, flops=flops, on_gpu=basis.on_gpu
         )
     return start_seconds(shape, on_gpu=basis.on_gpu) + factor * seconds
+
+
+def packs(settings: Settings) -> bool:
+    """Whether rows stand end to end in a micro-batch: as the trainer decides it, by itself only
+    with flash attention, which needs no mask for that."""
+    basis, wanted = settings.basis, settings.hyper.packing
+    possible = OBJECTIVES[basis.objective].is_of_tokens
+    if wanted is False or not possible or METHODS[settings.method].kind == "soft-prompt":
+        return False
+    return basis.flash or wanted is True
 
 
 def effort(candidate: Candidate) -> float:
@@ -282,6 +293,7 @@ def retune(
     bits: Bits | None = None,
     layers: int | None = None,
     virtual_tokens: int | None = None,
+    packing: Switch | None = None,
     basis: Basis | None = None,
 ) -> Candidate:
     """The candidate with some knobs turned, priced anew. A turned rank takes alpha along, a turned
@@ -299,6 +311,7 @@ def retune(
         bits=bits or hyper.bits,
         layers=layers or hyper.layers,
         virtual_tokens=virtual_tokens or hyper.virtual_tokens,
+        packing=hyper.packing if packing is None else packing,
     )
     after = replace(
         before,

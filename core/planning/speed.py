@@ -14,6 +14,7 @@ FILLING_TOKENS_CPU = 32  # tokens in a micro-batch at which half of that is reac
 UNKNOWN_GPU_FLOPS = 100e12  # only ever used together with what was measured on that GPU
 SATURATING_TOKENS = 1024  # tokens in a micro-batch at which half the rest of the speed is there
 SATURATING_WIDTH = 768
+PADDING = 0.15  # tokens of padding for each token, in a batch of four rows or more
 START_SECONDS_GPU, START_SECONDS_CPU = 60.0, 25.0  # imports, loading, encoding
 LOADING_BYTES_PER_SECOND = 1.5e9
 
@@ -27,14 +28,16 @@ def seconds_per_token(
     gradient_checkpointing: bool,
     flops: float,
     on_gpu: bool,
+    padding: float | None = None,
 ) -> float:
-    """Seconds of training for one token of the rows, padding to the longest row included.
+    """Seconds of training for one token of the rows, padding to the longest row included:
+    `padding` is its share of a full batch, where that was counted.
 
     `tokens_per_row` are those of one sequence, `micro_batch` counts rows of as many sequences as
     the objective learns from.
     """
     batch = micro_batch * learning_sequences(work.objective) * tokens_per_row
-    operations = padding(micro_batch) * training_flops(
+    operations = _padded(micro_batch, padding) * training_flops(
         shape, work, tokens_per_row, batch, gradient_checkpointing=gradient_checkpointing
     )
     return work.slower * operations / (flops * _utilisation(shape, batch, on_gpu=on_gpu))
@@ -64,6 +67,7 @@ def start_seconds(shape: ModelShape, *, on_gpu: bool) -> float:
     return START_SECONDS_GPU + 2 * shape.parameters / LOADING_BYTES_PER_SECOND
 
 
-def padding(micro_batch: int) -> float:
-    """Rows of a micro-batch are padded to its longest."""
-    return 1.0 + 0.15 * min(1.0, (micro_batch - 1) / 3)
+def _padded(micro_batch: int, share: float | None) -> float:
+    """How many times the tokens of the rows a micro-batch holds, padded to its longest."""
+    waste = PADDING if share is None else share / (1 - min(share, 0.9))
+    return 1.0 + waste * min(1.0, (micro_batch - 1) / 3)

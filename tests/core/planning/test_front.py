@@ -105,6 +105,30 @@ def test_another_method_brings_its_own_hyper_parameters() -> None:
     assert retune(vera, method="qlora").hyper == star.hyper
 
 
+def test_padding_that_was_counted_costs_what_it_is() -> None:
+    none, some, much = (
+        found(plan(machine(24), replace(CHAT, padding=share)), MODEL, "qlora").seconds
+        for share in (0.0, 0.1, 0.4)
+    )
+    assert none is not None
+    assert some is not None
+    assert much is not None
+    assert none < some < much
+    assert some - 60 < (none - 60) / 0.85
+
+
+def test_packed_rows_have_no_padding() -> None:
+    star = found(plan(machine(24), replace(CHAT, padding=0.4)), MODEL, "qlora")
+    packed = retune(star, packing=True)
+    assert packed.seconds < star.seconds
+    assert recipe_for(packed, name="x", sources=["y"], rows=9).training.packing is True
+    soft = retune(star, method="prompt")
+    assert retune(soft, packing=True).seconds == soft.seconds, "its vectors stand before every row"
+    flash = replace(star.basis, flash=True)
+    assert retune(star, basis=flash).seconds == pytest.approx(packed.seconds)
+    assert retune(star, basis=flash, packing=False).seconds == pytest.approx(star.seconds)
+
+
 def test_several_gpus_share_the_rows_of_a_step() -> None:
     one_gpu = machine(24)
     second = replace(one_gpu.gpus[0], index=1, free=one_gpu.gpus[0].free // 2)
