@@ -26,6 +26,7 @@ PLAN_KEYS: list[BindingType] = [
     Binding("c", "turn('checkpointing',1)", "Gradient checkpointing", show=False),
     Binding("b", "turn('bits',1)", "Bits of the base's weights", show=False),
     Binding("T", "turn('targets',1)", "Which layers are adapted", show=False),
+    Binding("f", "turn('packing',1)", "Packing: rows end to end", show=False),
     Binding("O", "objective", "Objective", show=False, tooltip="What the rows are for"),
     Binding("w", "gpus", "GPUs", show=False, tooltip="How many GPUs train together"),
     Binding("u", "undo", "Undo the turns", show=False, tooltip="Back to the proposed values"),

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from core.methods import METHODS
+from core.objectives import OBJECTIVES
 from core.planning.candidates import Candidate
-from core.planning.search import retune
+from core.planning.search import checkpointings, retune
+from core.recipe import Switch
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -21,6 +23,7 @@ RATES = (
 )  # fmt: skip
 OPTIMIZERS = ("adamw", "adamw-8bit", "paged-adamw-8bit", "sgd")
 TARGETS = ("all-linear", "attention-all", "attention")
+PACKING: tuple[Switch, ...] = ("auto", True, False)
 T = TypeVar("T", int, float)
 
 
@@ -36,6 +39,12 @@ def why_not(candidate: Candidate, knob: str) -> str | None:
         return f"{method.title} has no rank."
     if knob == "targets" and "target_modules" not in method.knobs:
         return f"{method.title} has its own places in the model."
+    if knob == "checkpointing" and len(checkpointings(candidate.method)) == 1:
+        return f"{method.title} does not go with gradient checkpointing."
+    if knob == "packing" and not OBJECTIVES[candidate.basis.objective].is_of_tokens:
+        return f"{OBJECTIVES[candidate.basis.objective].title} compares whole rows."
+    if knob == "packing" and method.kind == "soft-prompt":
+        return "A soft prompt stands before every row."
     if knob == "bits" and len(method.bits) == 1:
         return f"{method.title} trains on a base of {method.bits[0]} bits only."
     return None
@@ -77,6 +86,11 @@ def _optimizer(candidate: Candidate, step: int) -> Candidate:
     return retune(candidate, optimizer=OPTIMIZERS[(at + step) % len(OPTIMIZERS)])
 
 
+def _packing(candidate: Candidate, step: int) -> Candidate:
+    at = PACKING.index(candidate.hyper.packing)
+    return retune(candidate, packing=PACKING[(at + step) % len(PACKING)])
+
+
 def _checkpointing(candidate: Candidate, step: int) -> Candidate:
     return retune(candidate, gradient_checkpointing=not candidate.gradient_checkpointing)
 
@@ -91,6 +105,7 @@ _KNOBS: dict[str, Callable[[Candidate, int], Candidate]] = {
     "optimizer": _optimizer,
     "checkpointing": _checkpointing,
     "bits": _bits,
+    "packing": _packing,
     "targets": _targets,
 }
 

@@ -67,16 +67,10 @@ def read_gpu(nvml: Any, index: int) -> tuple[Gpu, bool]:
     if handle is None:
         return Gpu(index=index), "lost" in problem.lower()
     mig = _mig(ask(nvml, "nvmlDeviceGetMigMode", handle))
-    total, used, free, reserved = _memory(nvml, handle)
     capability = _capability(ask(nvml, "nvmlDeviceGetCudaComputeCapability", handle))
     gpu = Gpu(
         index=index,
-        uuid=text(ask(nvml, "nvmlDeviceGetUUID", handle)),
-        name=text(ask(nvml, "nvmlDeviceGetName", handle)),
-        total=total,
-        used=used,
-        free=free,
-        reserved=reserved,
+        **_of_card_or_slice(nvml, handle),
         utilisation=_utilisation(ask(nvml, "nvmlDeviceGetUtilizationRates", handle)),
         temperature=whole(
             _either(nvml, "nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature", handle, 0), 200
@@ -84,7 +78,6 @@ def read_gpu(nvml: Any, index: int) -> tuple[Gpu, bool]:
         power=_watts(ask(nvml, "nvmlDeviceGetPowerUsage", handle)),
         power_limit=_watts(ask(nvml, "nvmlDeviceGetEnforcedPowerLimit", handle)),
         capability=capability,
-        processes=_processes(nvml, handle),
         clock=whole(ask(nvml, "nvmlDeviceGetClockInfo", handle, 1), 20_000),
         memory_clock=whole(ask(nvml, "nvmlDeviceGetClockInfo", handle, 2), 50_000),
         throttled=_throttled(
@@ -109,23 +102,24 @@ def _slices(
     most = whole(ask(nvml, "nvmlDeviceGetMaxMigDeviceCount", card), MOST_SLICES) or 0
     handles = (ask(nvml, "nvmlDeviceGetMigDeviceHandleByIndex", card, at) for at in range(most))
     return tuple(
-        _slice(nvml, handle, index, capability) for handle in handles if handle is not None
+        Gpu(index=index, capability=capability, **_of_card_or_slice(nvml, handle))
+        for handle in handles
+        if handle is not None
     )
 
 
-def _slice(nvml: Any, handle: Any, index: int, capability: tuple[int, int] | None) -> Gpu:
+def _of_card_or_slice(nvml: Any, handle: Any) -> dict[str, Any]:
+    """What a card and a slice of one both tell."""
     total, used, free, reserved = _memory(nvml, handle)
-    return Gpu(
-        index=index,
-        uuid=text(ask(nvml, "nvmlDeviceGetUUID", handle)),
-        name=text(ask(nvml, "nvmlDeviceGetName", handle)),
-        total=total,
-        used=used,
-        free=free,
-        reserved=reserved,
-        capability=capability,
-        processes=_processes(nvml, handle),
-    )
+    return {
+        "uuid": text(ask(nvml, "nvmlDeviceGetUUID", handle)),
+        "name": text(ask(nvml, "nvmlDeviceGetName", handle)),
+        "total": total,
+        "used": used,
+        "free": free,
+        "reserved": reserved,
+        "processes": _processes(nvml, handle),
+    }
 
 
 def _utilisation(rates: Any) -> int | None:

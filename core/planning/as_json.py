@@ -82,6 +82,7 @@ def candidate_as_json(candidate: Candidate) -> dict[str, Any]:
         "objective": candidate.basis.objective,
         "bits": candidate.hyper.bits or METHODS[candidate.method].bits[0],
         "gpus": candidate.basis.gpus,
+        "packing": candidate.hyper.packing,
         "learning_rate": candidate.hyper.learning_rate,
         "rank": candidate.hyper.rank,
         "epochs": candidate.hyper.epochs,

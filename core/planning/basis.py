@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 
 from core.errors import UserError
 from core.hardware.machine import Gpu, Machine
@@ -19,6 +20,7 @@ from core.planning.gpus import GpuModel, gpu_named, known_gpus
 from core.planning.prices import remembered_price
 from core.planning.speed import UNKNOWN_GPU_FLOPS
 
+FLASH_CAPABILITY = (8, 0)
 USABLE_RAM = 0.85  # the rest is left to the system and the app
 
 
@@ -50,10 +52,16 @@ def with_device(
         flops=device_flops(device, machine.cores, on_gpu=True),
         gpu=_pinned(machine) if basis.gpus == 1 else "auto",
         gpus=max(1, len(together)),
+        flash=_flash(best.capability if best else None),
     )
     if free_bytes is not None:
         basis = replace(basis, free_bytes=free_bytes, gpu="auto")
     return _known(basis, device, measured)
+
+
+def _flash(capability: tuple[int, int] | None) -> bool:
+    """Whether the trainer finds flash attention for a card of this generation."""
+    return (capability or (0, 0)) >= FLASH_CAPABILITY and find_spec("flash_attn") is not None
 
 
 def _together(machine: Machine, count: int) -> list[Gpu]:

@@ -10,7 +10,7 @@ from core.models.catalogue import ModelCard
 from core.objectives import ObjectiveName
 from core.planning.calibration import ASSUMED, UNMEASURED, Calibration, Pace
 from core.planning.work import learning_sequences
-from core.recipe import Schedule
+from core.recipe import Schedule, Switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Hyper:
     layers: int = 2
     virtual_tokens: int = 20
     lr_ratio: float = 16.0
+    packing: Switch = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,9 @@ class Basis:
     `rows` are those that are trained on, each of as many sequences as the objective takes; the
     tokens are those of one sequence. `flops` is the peak rate of the device per second; None where
     it is not known. `device` names it, and `calibration` is what was measured on it. `cut_at` says
-    for usual lengths how many of the rows are longer. `gpus` is how many train together.
+    for usual lengths how many of the rows are longer. `gpus` is how many train together,
+    `padding` the share of a batch that is padding (None: not counted), `flash` whether flash
+    attention is there, with which rows are packed.
     """
 
     rows: int
@@ -57,6 +60,8 @@ class Basis:
     cut_at: tuple[tuple[int, int], ...] = ()
     objective: ObjectiveName = "sft"
     gpus: int = 1
+    padding: float | None = None
+    flash: bool = False
 
     def share_cut(self, length: int) -> float | None:
         """The share of the rows that would lose their end; None where it was not counted."""

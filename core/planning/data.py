@@ -18,7 +18,8 @@ their mean, prompt included."""
 class DataSize:
     """Rows and the tokens of a row, as the inspector counts them: of a pair, of both answers.
 
-    `cut_at` says for usual lengths how many of the rows are longer.
+    `cut_at` says for usual lengths how many of the rows are longer; `padding` is the share of
+    padding in batches of rows of like length, where it was counted.
     """
 
     rows: int
@@ -27,6 +28,7 @@ class DataSize:
     max_tokens: int
     cut_at: tuple[tuple[int, int], ...] = ()
     format: FormatName = "messages"
+    padding: float | None = None
 
 
 def size_of(report: Report) -> DataSize:
@@ -41,6 +43,7 @@ def size_of(report: Report) -> DataSize:
         max_tokens=counted.max,
         cut_at=counted.cut_at,
         format=report.format,
+        padding=counted.padding.grouped if counted.padding else None,
     )
 
 

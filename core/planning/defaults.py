@@ -19,8 +19,8 @@ adalora      5e-4 (arXiv 2303.10512)
 ia3          3e-3 (T-Few, arXiv 2205.05638)
 loha, lokr   alpha = rank, LoRA's rate (LyCORIS, arXiv 2309.14859)
 oft          LoRA's rate: papers on language models (arXiv 2506.19847) stay between 1e-4 and 4e-4
-prefix       1e-2; prompt, p-tuning 3e-2: peft's own examples, far above the 5e-5 of arXiv
-             2101.00190, which trained a network in front; and 5 epochs, for they learn slowly
+prefix       1e-2, prompt 3e-2, p-tuning 1e-3 (its network bears less): peft's own examples, far
+             above the 5e-5 of arXiv 2101.00190; and 5 epochs, for they learn slowly
 last-layers  twice the rate of full (ULMFiT, arXiv 1801.06146: upper layers bear more)
 dpo, kto     a fortieth: 5e-6 for LoRA, 5e-7 for full (Zephyr, arXiv 2310.16944; KTO, arXiv
              2402.01306), 1-2 epochs, beta 0.1 (DPO, arXiv 2305.18290)
@@ -107,7 +107,7 @@ def _own_rate(parameters: int, method: MethodName) -> float:
     """For supervised training."""
     fixed = {
         "vera": 4e-3, "adalora": 5e-4, "ia3": 3e-3, "prefix": 1e-2, "prompt": 3e-2,
-        "p-tuning": 3e-2, "pissa": 2e-5,
+        "p-tuning": 1e-3, "pissa": 2e-5,
     }  # fmt: skip
     if method in fixed:
         return fixed[method]

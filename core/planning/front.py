@@ -16,6 +16,7 @@ from core.planning.candidates import Basis, Candidate
 from core.planning.defaults import defaults
 from core.planning.search import (
     Settings,
+    checkpointings,
     default_length,
     effort,
     lengths_that_cut_few,
@@ -48,7 +49,10 @@ def _settings(
     lengths = [whole] if seq_length else [whole, *lengths_that_cut_few(basis, whole)[:2]]
     start = Settings(card, method, hyper, basis, whole)
     for length, optimizer, checkpointing, micro in product(
-        lengths, optimizers(method), (False, True), _micro_batches(hyper.effective_batch, basis)
+        lengths,
+        optimizers(method),
+        checkpointings(method),
+        _micro_batches(hyper.effective_batch, basis),
     ):
         turned = replace(start, length=length, optimizer=optimizer, checkpointing=checkpointing)
         yield turned.with_rows(micro)

@@ -33,14 +33,14 @@ def _choices(candidate: Candidate) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield "QLoRA: the base in 4 bits", "about a quarter slower", {"method": "qlora"}
     elif 4 in method.bits and (hyper.bits or method.bits[0]) != 4 and basis.on_gpu:
         yield "the base in 4 bits", "about a quarter slower", {"bits": 4}
-    if not candidate.gradient_checkpointing:
+    if not candidate.gradient_checkpointing and method.allows_checkpointing:
         change = {"gradient_checkpointing": True}
         yield "gradient checkpointing", "up to half as much compute again", change
     if candidate.micro_batch > 1:
         smaller = candidate.micro_batch // 2
         text = f"micro-batch {candidate.micro_batch} → {smaller}"
         yield text, "a little slower, same result", {"micro_batch": smaller}
-    if (shorter := min(candidate.seq_length, basis.max_tokens) // 2) >= SHORTEST:
+    if (shorter := _shorter(min(candidate.seq_length, basis.max_tokens))) >= SHORTEST:
         text = f"length {candidate.seq_length} → {shorter}"
         yield text, _truncation(candidate, shorter), {"seq_length": shorter}
     if candidate.optimizer == "adamw" and basis.on_gpu:
@@ -50,6 +50,11 @@ def _choices(candidate: Candidate) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield f"rank {hyper.rank} → 8", "less room to learn", {"rank": 8}
     if "target_modules" in method.knobs and hyper.targets == "all-linear":
         yield "adapters on attention only", "learns less", {"targets": "attention-all"}
+
+
+def _shorter(length: int) -> int:
+    """About half of it: a power of two, for which the inspector counts the rows that it cuts."""
+    return 1 << (max(1, length * 3 // 5).bit_length() - 1)
 
 
 def _truncation(candidate: Candidate, shorter: int) -> str:

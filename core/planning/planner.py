@@ -53,6 +53,7 @@ def plan(
     data = Basis(
         rows.rows, rows.tokens_per_row, rows.p95, rows.max_tokens, 0, False,
         dollars_per_hour=dollars_per_hour, cut_at=rows.cut_at, objective=goal, gpus=gpus,
+        padding=rows.padding,
     )  # fmt: skip
     basis = with_device(machine, data, free_bytes, gpu, measured)
     if recipe is not None:

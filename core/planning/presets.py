@@ -107,6 +107,7 @@ def candidate_of(recipe: Recipe, basis: Basis) -> Candidate:
         layers=method.layers,
         virtual_tokens=method.virtual_tokens,
         lr_ratio=method.lr_ratio,
+        packing=training.packing,
     )
     checkpointing = training.gradient_checkpointing
     return priced(

@@ -61,6 +61,7 @@ def recipe_for(
             gradient_accumulation=candidate.gradient_accumulation,
             optimizer=candidate.optimizer,
             gradient_checkpointing=candidate.gradient_checkpointing,
+            packing=hyper.packing,
         ),
         hardware=HardwareSection(
             gpu=candidate.basis.gpu,

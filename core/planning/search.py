@@ -20,6 +20,7 @@ from core.planning.speed import (
     start_seconds,
 )
 from core.planning.work import Work, forwards_beside, learning_sequences
+from core.recipe import Switch
 
 USUAL_LENGTH = 2048
 LENGTH_STEP = 64
@@ -65,6 +66,11 @@ def optimizers(method: MethodName) -> tuple[str, ...]:
     return ("adamw", "paged-adamw-8bit") if weights else ("adamw",)
 
 
+def checkpointings(method: MethodName) -> tuple[bool, ...]:
+    """Whether activations can be computed twice."""
+    return (False, True) if METHODS[method].allows_checkpointing else (False,)
+
+
 def candidate_for(
     card: ModelCard, method: MethodName, basis: Basis, seq_length: int | None = None
 ) -> Candidate:
@@ -99,15 +105,30 @@ def with_method(candidate: Candidate, method: MethodName) -> Candidate:
 
 
 def _quickest(start: Settings) -> Candidate:
-    for optimizer in optimizers(start.method):
-        tries = (
-            replace(start, checkpointing=checkpointing, optimizer=optimizer)
-            for checkpointing in (False, True)
-        )
-        fitting = [priced(found) for settings in tries if (found := _largest_fitting(settings))]
-        if fitting:
-            return min(fitting, key=lambda c: (effort(c), c.gradient_checkpointing))
-    return priced(replace(start, optimizer=optimizers(start.method)[-1]).with_rows(1))
+    """The leanest settings are tried first: where they do not fit, nothing does."""
+    usual = optimizers(start.method)
+    leanest = replace(
+        start, optimizer=usual[-1], checkpointing=checkpointings(start.method)[-1]
+    ).with_rows(1)
+    prediction = predicted(leanest)
+    if prediction.high <= start.basis.free_bytes:
+        for optimizer in usual:
+            fitting = _fitting(replace(start, optimizer=optimizer))
+            if fitting:
+                return min(fitting, key=lambda c: (effort(c), c.gradient_checkpointing))
+    return priced(leanest, prediction)
+
+
+def _fitting(start: Settings) -> list[Candidate]:
+    """With the most rows that fit, without checkpointing and with it, where that may be quicker."""
+    found = []
+    for checkpointing in checkpointings(start.method):
+        largest = _largest_fitting(replace(start, checkpointing=checkpointing))
+        if largest is not None:
+            found.append(priced(*largest))
+            if largest[0].micro_batch == _most_rows(start):
+                break  # computing anything twice could only take longer
+    return found
 
 
 def default_length(basis: Basis, card: ModelCard) -> int:
@@ -120,18 +141,22 @@ def default_length(basis: Basis, card: ModelCard) -> int:
     return min(wanted, card.shape.context or wanted)
 
 
-def _largest_fitting(settings: Settings) -> Settings | None:
-    """With the most rows a micro-batch can hold, halving from the effective batch."""
-    if not _fits(settings.with_rows(1)):
-        return None
-    micro = _most_rows(settings)
-    while not _fits(found := settings.with_rows(micro)):
-        micro //= 2
-    return found
-
-
-def _fits(settings: Settings) -> bool:
-    return predicted(settings).high <= settings.basis.free_bytes
+def _largest_fitting(settings: Settings) -> tuple[Settings, Prediction] | None:
+    """With the most rows a micro-batch can hold, found by halving the range of sizes."""
+    sizes = [_most_rows(settings)]
+    while sizes[-1] > 1:
+        sizes.append(sizes[-1] // 2)
+    best, low, high = None, 0, len(sizes)
+    at = low  # the largest is tried first: it mostly fits
+    while low < high:
+        tried = settings.with_rows(sizes[at])
+        prediction = predicted(tried)
+        if prediction.high <= settings.basis.free_bytes:
+            best, high = (tried, prediction), at
+        else:
+            low = at + 1
+        at = (low + high) // 2
+    return best
 
 
 def _most_rows(settings: Settings) -> int:
@@ -167,9 +192,9 @@ def predicted(settings: Settings) -> Prediction:
     )
 
 
-def priced(settings: Settings) -> Candidate:
-    """The candidate of these settings, with its memory, time and money."""
-    basis, prediction = settings.basis, predicted(settings)
+def priced(settings: Settings, prediction: Prediction | None = None) -> Candidate:
+    """The candidate of these settings, with its memory (unless that is known), time and money."""
+    basis, prediction = settings.basis, prediction or predicted(settings)
     pace = basis.calibration.pace(settings.method, settings.card.shape.parameters, basis.objective)
     seconds = _seconds(settings, pace.factor)
     price = basis.dollars_per_hour
@@ -208,6 +233,7 @@ def _seconds(settings: Settings, factor: float) -> float | None:
         gradient_checkpointing=settings.checkpointing,
         flops=flops,
         on_gpu=basis.on_gpu,
+        padding=0.0 if packs(settings) else basis.padding,
     )
     seconds = basis.rows * basis.learned_tokens(settings.length) * hyper.epochs * each
     if beside := forwards_beside(basis.objective, hyper.epochs):
@@ -216,6 +242,16 @@ def _seconds(settings: Settings, factor: float) -> float | None:
             shape, work, tokens_per_row=per_row, flops=flops, on_gpu=basis.on_gpu
         )
     return start_seconds(shape, on_gpu=basis.on_gpu) + factor * seconds
+
+
+def packs(settings: Settings) -> bool:
+    """Whether rows stand end to end in a micro-batch: as the trainer decides it, by itself only
+    with flash attention, which needs no mask for that."""
+    basis, wanted = settings.basis, settings.hyper.packing
+    possible = OBJECTIVES[basis.objective].is_of_tokens
+    if wanted is False or not possible or METHODS[settings.method].kind == "soft-prompt":
+        return False
+    return basis.flash or wanted is True
 
 
 def effort(candidate: Candidate) -> float:
@@ -257,6 +293,7 @@ def retune(
     bits: Bits | None = None,
     layers: int | None = None,
     virtual_tokens: int | None = None,
+    packing: Switch | None = None,
     basis: Basis | None = None,
 ) -> Candidate:
     """The candidate with some knobs turned, priced anew. A turned rank takes alpha along, a turned
@@ -274,6 +311,7 @@ def retune(
         bits=bits or hyper.bits,
         layers=layers or hyper.layers,
         virtual_tokens=virtual_tokens or hyper.virtual_tokens,
+        packing=hyper.packing if packing is None else packing,
     )
     after = replace(
         before,
@@ -285,6 +323,8 @@ def retune(
         if gradient_checkpointing is None
         else gradient_checkpointing,
     )
+    if True not in checkpointings(after.method):
+        after = replace(after, checkpointing=False)
     if gradient_accumulation is not None:
         micro = micro_batch or after.micro_batch
         hyper = replace(hyper, effective_batch=micro * gradient_accumulation)

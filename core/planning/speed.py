@@ -9,10 +9,12 @@ from core.models.catalogue import ModelShape
 from core.planning.work import Work, forward_flops, learning_sequences, training_flops
 
 GPU_UTILISATION = 0.35  # of the dense peak, for large models and full batches
-CPU_FLOPS_PER_CORE = 100e9  # bf16 on a server core: SmolLM2-135M, LoRA, 377 tokens/s on two
+CPU_FLOPS_PER_CORE = 110e9  # bf16 on a server core: SmolLM2-135M, LoRA, 377 tokens/s on two
+FILLING_TOKENS_CPU = 32  # tokens in a micro-batch at which half of that is reached
 UNKNOWN_GPU_FLOPS = 100e12  # only ever used together with what was measured on that GPU
 SATURATING_TOKENS = 1024  # tokens in a micro-batch at which half the rest of the speed is there
 SATURATING_WIDTH = 768
+PADDING = 0.15  # tokens of padding for each token, in a batch of four rows or more
 START_SECONDS_GPU, START_SECONDS_CPU = 60.0, 25.0  # imports, loading, encoding
 LOADING_BYTES_PER_SECOND = 1.5e9
 
@@ -26,14 +28,16 @@ def seconds_per_token(
     gradient_checkpointing: bool,
     flops: float,
     on_gpu: bool,
+    padding: float | None = None,
 ) -> float:
-    """Seconds of training for one token of the rows, padding to the longest row included.
+    """Seconds of training for one token of the rows, padding to the longest row included:
+    `padding` is its share of a full batch, where that was counted.
 
     `tokens_per_row` are those of one sequence, `micro_batch` counts rows of as many sequences as
     the objective learns from.
     """
     batch = micro_batch * learning_sequences(work.objective) * tokens_per_row
-    operations = padding(micro_batch) * training_flops(
+    operations = _padded(micro_batch, padding) * training_flops(
         shape, work, tokens_per_row, batch, gradient_checkpointing=gradient_checkpointing
     )
     return work.slower * operations / (flops * _utilisation(shape, batch, on_gpu=on_gpu))
@@ -48,9 +52,10 @@ def seconds_per_judged_token(
 
 
 def _utilisation(shape: ModelShape, batch: float, *, on_gpu: bool) -> float:
-    """The share of the peak that is reached: small models and batches do not fill a GPU."""
+    """The share of the peak that is reached: small models and batches do not fill a GPU, and a row
+    alone does not fill a CPU."""
     if not on_gpu:
-        return 1.0
+        return batch / (batch + FILLING_TOKENS_CPU)
     filled = batch / (batch + SATURATING_TOKENS)
     return GPU_UTILISATION * filled * shape.hidden / (shape.hidden + SATURATING_WIDTH)
 
@@ -62,6 +67,7 @@ def start_seconds(shape: ModelShape, *, on_gpu: bool) -> float:
     return START_SECONDS_GPU + 2 * shape.parameters / LOADING_BYTES_PER_SECOND
 
 
-def padding(micro_batch: int) -> float:
-    """Rows of a micro-batch are padded to its longest."""
-    return 1.0 + 0.15 * min(1.0, (micro_batch - 1) / 3)
+def _padded(micro_batch: int, share: float | None) -> float:
+    """How many times the tokens of the rows a micro-batch holds, padded to its longest."""
+    waste = PADDING if share is None else share / (1 - min(share, 0.9))
+    return 1.0 + waste * min(1.0, (micro_batch - 1) / 3)

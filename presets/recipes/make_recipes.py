@@ -25,6 +25,7 @@ INSTRUCT = {
     141: ("Qwen/Qwen3-32B", "lora"),
 }  # fmt: skip
 LONG_ROWS = {**INSTRUCT, 8: ("Qwen/Qwen3-1.7B", "qlora"), 12: ("Qwen/Qwen3-4B", "qlora")}
+PAIRS = LONG_ROWS  # all logits of both answers are held: as much as longer rows take
 BASE = {
     8: ("Qwen/Qwen2.5-1.5B", "qlora"), 12: ("Qwen/Qwen2.5-7B", "qlora"),
     16: ("Qwen/Qwen2.5-7B", "qlora"), 24: ("Qwen/Qwen2.5-7B", "qlora"),
@@ -69,7 +70,7 @@ JOBS = (
         BASE, 2048, "all", "every token: there are no questions and answers", 64, 1, 1e-4,
         objective="pretrain", rows="texts.jsonl"),
     Job("prefer", "Preference tuning (DPO) on pairs of a better and a worse answer.",
-        INSTRUCT, 1024, "last", "both answers of a pair, against one another", 16, 1, 5e-6,
+        PAIRS, 1024, "last", "both answers of a pair, against one another", 16, 1, 5e-6,
         warmup=0.1, objective="dpo", rows="pairs.jsonl"),
 )  # fmt: skip
 

@@ -342,6 +342,8 @@ async def test_a_knob_that_a_method_has_not_says_so(
         for method, key, words in (
             ("ia3", "R", "IA3 has no rank"),
             ("ia3", "T", "IA3 has its own places"),
+            ("prompt", "f", "A soft prompt stands before every row"),
+            ("prefix", "c", "does not go with gradient checkpointing"),
             ("pissa", "b", "PiSSA trains on a base of 16 bits only"),
         ):
             screen._replace(with_method(screen.selected, method))
@@ -350,7 +352,8 @@ async def test_a_knob_that_a_method_has_not_says_so(
         screen._replace(with_method(screen.selected, "dora"))
         await pilot.press("b")
         assert screen.selected.hyper.bits == 4
-        await pilot.press("T", "full_stop")
+        await pilot.press("f", "T", "full_stop")
+        assert screen.session.recipe(screen.selected).training.packing is True
         assert screen.selected.hyper.targets == "attention-all"
         assert screen.selected.gradient_accumulation > 1
         recipe = screen.session.recipe(screen.selected)

@@ -27,8 +27,8 @@ def setting_lines(candidate: Candidate) -> list[Content]:
         _size_line(candidate),
         _line("e E", "epochs", f"{hyper.epochs:g}, {count_text(candidate.steps)} steps"),
         _line("l L", "learning rate", f"{hyper.learning_rate:g}, {hyper.schedule}"),
-        _line("x", "optimiser", candidate.optimizer),
-        _line("c", "checkpointing", checkpointing, *_gpus(candidate)),
+        _line("x", "optimiser", candidate.optimizer, *_gpus(candidate)),
+        _line("c", "checkpointing", f"{checkpointing}  ", *_packing(candidate)),
         _line("O", "objective", OBJECTIVES[candidate.basis.objective].title),
     ]
 
@@ -65,6 +65,15 @@ def _size_line(candidate: Candidate) -> Content:
         alpha = f", α {hyper.alpha:g}" if "alpha" in knobs else ""
         return _line("r R", "rank", f"{hyper.rank}{alpha}  ", *places)
     return _line("", "rank", *(places or ["none"]))
+
+
+def _packing(candidate: Candidate) -> list[Part]:
+    """Whether rows stand end to end, where that can be."""
+    if not OBJECTIVES[candidate.basis.objective].is_of_tokens:
+        return []
+    wanted = candidate.hyper.packing
+    words = wanted if wanted == "auto" else "on" if wanted else "off"
+    return [_key("f"), f" packing {words}"]
 
 
 def _gpus(candidate: Candidate) -> list[Part]:

@@ -86,11 +86,47 @@ def test_every_method_is_planned_and_written(method: MethodName) -> None:
         assert recipe.training.learning_rate == star.hyper.learning_rate
 
 
+def test_a_prefix_is_never_computed_twice() -> None:
+    tight = plan(machine(6), CHAT, methods=["prefix"]).candidates
+    assert not any(one.gradient_checkpointing for one in tight)
+    star = found(plan(machine(24), CHAT), MODEL, "qlora")
+    assert not retune(
+        retune(star, gradient_checkpointing=True), method="prefix"
+    ).gradient_checkpointing
+    small = [card_for("Qwen/Qwen3-4B")]
+    front = plan(machine(24), CHAT, models=small, methods=["prefix"]).candidates
+    assert not any(one.gradient_checkpointing for one in front)
+
+
 def test_another_method_brings_its_own_hyper_parameters() -> None:
     star = found(plan(machine(24), CHAT), MODEL, "qlora")
     vera = retune(star, method="vera")
     assert (vera.hyper.rank, vera.hyper.learning_rate) == (256, 4e-3)
     assert retune(vera, method="qlora").hyper == star.hyper
+
+
+def test_padding_that_was_counted_costs_what_it_is() -> None:
+    none, some, much = (
+        found(plan(machine(24), replace(CHAT, padding=share)), MODEL, "qlora").seconds
+        for share in (0.0, 0.1, 0.4)
+    )
+    assert none is not None
+    assert some is not None
+    assert much is not None
+    assert none < some < much
+    assert some - 60 < (none - 60) / 0.85
+
+
+def test_packed_rows_have_no_padding() -> None:
+    star = found(plan(machine(24), replace(CHAT, padding=0.4)), MODEL, "qlora")
+    packed = retune(star, packing=True)
+    assert packed.seconds < star.seconds
+    assert recipe_for(packed, name="x", sources=["y"], rows=9).training.packing is True
+    soft = retune(star, method="prompt")
+    assert retune(soft, packing=True).seconds == soft.seconds, "its vectors stand before every row"
+    flash = replace(star.basis, flash=True)
+    assert retune(star, basis=flash).seconds == pytest.approx(packed.seconds)
+    assert retune(star, basis=flash, packing=False).seconds == pytest.approx(star.seconds)
 
 
 def test_several_gpus_share_the_rows_of_a_step() -> None:

@@ -9,6 +9,7 @@ from core.hardware.machine import Gpu, Machine
 from core.planning.candidates import Candidate, Plan
 from core.planning.data import DataSize
 from core.planning.gpus import gpu_named, known_gpus
+from core.planning.levers import levers_for
 from core.planning.planner import plan, retune
 from core.planning.recipes import recipe_for
 from core.recipe import parse_recipe
@@ -177,3 +178,11 @@ def test_every_gpu_preset_is_found_by_its_own_name() -> None:
         words = " ".join((gpu.name, *gpu.match))
         assert gpu_named(words, gpu.memory) == gpu
         assert gpu.price is None or gpu.price[0] <= gpu.price[1]
+
+
+def test_a_shorter_length_says_what_it_saves_and_how_many_rows_it_cuts() -> None:
+    size = replace(CHAT, p95=1800, max_tokens=4000, cut_at=((1024, 300), (2048, 40)))
+    big = found(plan(machine(24), size, seq_length=4096), "Qwen/Qwen3-32B", "lora")
+    lever = next(one for one in levers_for(big, retune) if one.text.startswith("length"))
+    assert (lever.text, lever.costs) == ("length 4096 → 2048", "truncates 4 % of rows")
+    assert lever.saves > GIB
