@@ -66,7 +66,8 @@ def train(
         from core.runs.auto_resume import start_or_resume
 
         run = start_or_resume(loaded, node)
-        _pass_stop_on(run)
+        if not (detach or _opens_the_app(plain, as_json)):
+            _pass_stop_on(run)
     else:
         from core.runs.supervisor import launch
 
@@ -138,14 +139,19 @@ def check_sources(recipe: Recipe) -> None:
 
 
 def _watch(run: RunDirectory, *, plain: bool, as_json: bool) -> int:
-    from tui.launch import has_terminal, open_app
-
-    if has_terminal() and not plain and not as_json:
+    if _opens_the_app(plain, as_json):
         from tui.deck import Deck
+        from tui.launch import open_app
 
         open_app(Deck(run=run), start="train")
         return 0
     return follow_to_the_end(run, as_json=as_json)
+
+
+def _opens_the_app(plain: bool, as_json: bool) -> bool:
+    from tui.launch import has_terminal
+
+    return has_terminal() and not plain and not as_json
 
 
 def follow_to_the_end(run: RunDirectory, *, as_json: bool) -> int:

@@ -17,6 +17,8 @@ from typing import Any
 from core.training import rank
 from core.training.together import place
 
+PATIENCE = 330.0  # longer than the test's own: it is the one to say what is wrong
+
 
 def main(arguments: list[str]) -> int:
     odd = json.loads(os.environ["TUNEDECK_TEST_RANK"])
@@ -37,7 +39,8 @@ def _wait(run: Path, step: int) -> None:
     def waiting(self: Any, args: Any, state: Any, control: Any, **rest: Any) -> None:
         if state.global_step + 1 == step:
             (run / f"waiting-{place().rank}").write_text(str(os.getpid()))
-            while not (run / "go").exists():
+            deadline = time.monotonic() + PATIENCE
+            while not (run / "go").exists() and time.monotonic() < deadline:
                 time.sleep(0.01)
         original(self, args, state, control, **rest)
 

@@ -13,6 +13,7 @@ from core.recipe import HardwareSection, Recipe, parse_recipe
 from core.runs.directory import RunDirectory
 from core.runs.nodes import Node, named_for, node_commands, node_of, read_node, write_node
 from core.training import sharding as sharding_module
+from core.training.device import environment_of
 from core.training.launch import launch_command
 from core.training.ranks import agreed, mine, summed, together
 from core.training.sharding import check_sharding, parts_identity, sharding_options
@@ -192,3 +193,14 @@ def test_what_one_process_does_stays_on_the_gpus_that_were_named() -> None:
     assert HardwareSection(gpus=2).one_gpu == "auto"
     assert HardwareSection(gpu="1").one_gpu == "1"
     assert HardwareSection(gpu="cpu", gpus=2).one_gpu == "cpu"
+
+
+def test_the_environment_of_a_crew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.training.device.cores", lambda: 8)
+    two = environment_of(Crew(2, (Gpu(3, uuid="GPU-c"), Gpu(1))))
+    assert two["CUDA_VISIBLE_DEVICES"] == "GPU-c,1"
+    assert two["OMP_NUM_THREADS"] == "4"
+    assert "NCCL_P2P_DISABLE" not in two
+    assert environment_of(Crew(3))["CUDA_VISIBLE_DEVICES"] == ""
+    consumer = Crew(2, (Gpu(0, name="NVIDIA GeForce RTX 4090"), Gpu(1)))
+    assert environment_of(consumer)["NCCL_P2P_DISABLE"] == "1"

@@ -24,7 +24,7 @@ from tests.core.training.mortal import live
 
 KILLS = 10
 LONGEST_LIFE = 80  # moments; a step has about twenty
-SECONDS = 240.0
+SECONDS = 600.0
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from core.training.together import Crew
 NewRun = Callable[..., RunDirectory]
 TrainHere = Callable[[RunDirectory], int]
 TOGETHER = {"gpu": "cpu", "gpus": 2}
-SECONDS = 120.0
+SECONDS = 300.0
 
 
 def told(run: RunDirectory, kind: str) -> list[Event]:
