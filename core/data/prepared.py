@@ -13,6 +13,7 @@ ledger.json is written last: where it is, the rest is complete.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,7 @@ from core.errors import UserError, describe_os_error
 from core.objectives import refusal, suggestion
 from core.recipe import Recipe
 
+FEW_ROWS, FIXED_SHARE = 10, 0.05  # rows of one prompt from which on it is a fixed one
 TRAIN, EVAL, HELD_OUT, LEDGER = "train.jsonl", "eval.jsonl", "heldout.jsonl", "ledger.json"
 
 
@@ -220,9 +222,14 @@ def _take(rows: _Rows, verdict: Verdict, encoded: list[Encoded], recipe: Recipe)
 
 
 def _groups(rows: _Rows) -> list[int]:
-    """What must not be on both sides: rows that ask the same, else (where most rows do, as in
-    data with one fixed prompt) rows that are the same."""
-    return rows.prompts if len(set(rows.prompts)) * 2 > len(rows) else rows.hashes
+    """What must not be on both sides: rows that ask the same. A prompt that a share of all rows
+    has (a fixed instruction, say) keeps nothing apart; of those, rows that are the same."""
+    counts = Counter(rows.prompts)
+    most = max(FEW_ROWS, FIXED_SHARE * len(rows))
+    return [
+        prompt if counts[prompt] <= most else row
+        for prompt, row in zip(rows.prompts, rows.hashes, strict=True)
+    ]
 
 
 def _held_out(rows: _Rows, positions: Sequence[int]) -> Iterator[HeldOut]:

@@ -55,14 +55,14 @@ def _visible(gpu: str) -> str:
     if gpu == "cpu":
         return ""
     machine = read_machine()
-    gpus = machine.gpus
+    gpus = (*machine.gpus, *machine.devices())  # a slice of one (MIG) has a UUID of its own
     if gpu == "auto":
         best = machine.best_gpu()
         return _name(best) if best else os.environ.get("CUDA_VISIBLE_DEVICES", "")
     for each in gpus:
         if gpu in (str(each.index), each.uuid):
             return _name(each)
-    there = ", ".join(f"{each.index} ({each.name})" for each in gpus) or "none"
+    there = ", ".join(f"{each.index} ({each.name})" for each in machine.gpus) or "none"
     raise UserError(
         f"There is no GPU “{gpu}” on this machine; there is {there}.",
         "Set hardware.gpu to one of them, to auto or to cpu.",

@@ -34,7 +34,7 @@ TOKENIZER_FILES = (
 
 def copy_result(run: RunDirectory, recipe: Recipe) -> None:
     """From the first process, which has saved it, to the other machines of the run."""
-    result = run.merged if recipe.method.name == "full" else run.adapter
+    result = run.adapter if recipe.method.spec.has_adapter else run.merged
     folder = result if place().rank == 0 else result.with_name(f".{result.name}.saving")
     copy_to_all(folder)
     if place().writes and folder != result:

@@ -49,7 +49,8 @@ def sharding(recipe: Recipe, base: Path, prepared: Prepared, memory: int | None)
     wanted = recipe.hardware.sharding
     if wanted != "auto":
         return wanted
-    if memory is None or recipe.method.base_bits == 8:
+    method = recipe.method
+    if memory is None or method.base_bits == 8 or not method.spec.can_be_split:
         return "ddp"
     smallest = recipe.model_copy(deep=True)
     smallest.training.micro_batch = 1

@@ -50,6 +50,20 @@ def test_the_split_is_deterministic_and_keeps_groups_together() -> None:
     assert split([7] * 100, 0.1) == (list(range(100)), [])
 
 
+def test_several_answers_to_one_prompt_stay_on_one_side(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    answered = [ask(f"question {n // 3}", f"answer {n}") for n in range(180)]
+    fixed = [ask("Write a limerick.", f"There was number {n}") for n in range(120)]
+    source = write(tmp_path / "rows.jsonl", answered + fixed)
+    prepared = prepare(recipe(source), tokenizer, tmp_path / "data")
+    train, held = ({row.number for row in part} for part in (prepared.train, prepared.eval))
+    asked = [{(number - 1) // 3 for number in side if number <= 180} for side in (train, held)]
+    assert asked[0] and asked[1]
+    assert not asked[0] & asked[1]
+    assert any(number > 180 for number in held), "a fixed prompt keeps nothing apart"
+
+
 def test_hashes_tell_rows_and_prompts_apart() -> None:
     from core.data.formats import Recogniser, normalise
 
