@@ -2,7 +2,8 @@
 
 The matrix is what peft 0.21 does with transformers 5 and bitsandbytes 0.50, each cell tried on a
 tiny Llama (tests/core/training/test_methods.py): which methods train on a quantised base, and
-which can be merged into plain weights afterwards.
+which can be merged into plain weights afterwards. On a packed base that computes in bf16, peft's
+VeRA and IA3 mix types and fail: VeRA's projections, IA3's keys and values are float32.
 """
 
 from __future__ import annotations
@@ -82,11 +83,11 @@ _ALL = (
     Method("lora+", "LoRA+", "adapter", "LoRA whose B matrices learn faster than its A",
            knobs=_LORA | {"lr_ratio"}),
     Method("vera", "VeRA", "adapter", "shared random projections, only two vectors a layer learn",
-           knobs=_PLACED | {"rank", "dropout"}),
+           bits=(16,), knobs=_PLACED | {"rank", "dropout"}),
     Method("adalora", "AdaLoRA", "adapter", "LoRA that moves its rank to where it helps",
            knobs=_LORA),
     Method("ia3", "IA3", "adapter", "three scaling vectors a layer: the fewest parameters",
-           knobs=frozenset()),
+           bits=(16,), knobs=frozenset()),
     Method("oft", "OFT", "adapter", "rotates the weights, keeping their angles",
            knobs=_PLACED | {"dropout"}),
     Method("loha", "LoHa", "adapter", "Hadamard products of low-rank updates",

@@ -9,12 +9,13 @@ from torch import nn
 from core.recipe import MethodSection
 
 ATTENTION = ("q_proj", "v_proj")
-ATTENTION_ALL = ("q_proj", "k_proj", "v_proj", "o_proj")
+ATTENTION_ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "dense")
 # Architectures that fuse or rename their projections.
 FUSED = ("query_key_value", "qkv_proj", "c_attn", "Wqkv", "in_proj")
 FUSED_OUTPUT = ("dense", "o_proj", "out_proj", "c_proj")
 FEED_FORWARD = ("down_proj", "dense_4h_to_h", "fc2", "c_proj")
 KEYS_AND_VALUES = ("k_proj", "v_proj", *FUSED)
+ROUTERS = ("router", "gate")
 OFT_BLOCK = 32  # peft's default; a layer whose width it does not divide gets a smaller one
 
 
@@ -29,7 +30,18 @@ def with_adapter(model: Any, method: MethodSection, steps: int = 0) -> Any:
         return freeze_all_but_last(model, method.layers)
     from peft import get_peft_model
 
-    return get_peft_model(model, peft_config(model, method, steps))
+    adapted = get_peft_model(model, peft_config(model, method, steps))
+    if method.name == "adalora":
+        _freeze_rank_numbers(adapted)
+    return adapted
+
+
+def _freeze_rank_numbers(model: nn.Module) -> None:
+    """AdaLoRA divides by its rank, which peft 0.21 means to freeze and then unfreezes as it moves
+    the adapter to its device: it would be trained, and every product kept for its gradient."""
+    for name, parameter in model.named_parameters():
+        if ".ranknum." in name:
+            parameter.requires_grad_(False)
 
 
 def peft_config(model: nn.Module, method: MethodSection, steps: int = 0) -> Any:
@@ -103,8 +115,10 @@ def _decoder_layers(model: nn.Module) -> nn.ModuleList:
 
 def target_modules(model: nn.Module, wanted: str | list[str]) -> str | list[str]:
     """Names of the layers to adapt, as this architecture calls them."""
-    if isinstance(wanted, list) or wanted == "all-linear":
+    if isinstance(wanted, list):
         return wanted
+    if wanted == "all-linear":
+        return _linears_beside_experts(model) if _has_experts(model) else wanted
     present = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
     if wanted == "attention":
         return [n for n in ATTENTION if n in present] or [n for n in FUSED if n in present]
@@ -112,3 +126,17 @@ def target_modules(model: nn.Module, wanted: str | list[str]) -> str | list[str]
     if len(separate) > 1:
         return separate
     return [n for n in (*FUSED, *FUSED_OUTPUT) if n in present]
+
+
+def _has_experts(model: nn.Module) -> bool:
+    """Whether it is a mixture of experts, which transformers keeps as three-dimensional weights."""
+    return any(parameter.dim() == 3 for parameter in model.parameters())
+
+
+def _linears_beside_experts(model: Any) -> list[str]:
+    """All linears but head and router. Left to itself, peft adapts every expert with a rank times
+    their number: a billion parameters for Qwen3-30B-A3B at rank 16."""
+    head = model.get_output_embeddings()
+    linears = ((name, each) for name, each in model.named_modules() if isinstance(each, nn.Linear))
+    names = {name.rsplit(".", 1)[-1] for name, each in linears if each is not head}
+    return sorted(names - set(ROUTERS))
