@@ -131,6 +131,11 @@ def expected_memory(
         training.optimizer,
         device=device,
         accumulates=training.gradient_accumulation > 1,
+        dropout=method.dropout,
+        bits=method.bits,
+        layers=method.layers,
+        virtual_tokens=method.virtual_tokens,
+        objective=recipe.objective.name,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import random
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from core.training.checkpoints import (
     newest_checkpoint,
 )
 from core.training.loading import load_base
-from core.training.measured import measured
+from core.training.measured import measured, remember_memory
 from core.training.peaks import memory_peaks
 from core.training.preflight import levers, wants_checkpointing
 from core.training.recovery import at_one_row, halved, is_out_of_memory, record
@@ -166,7 +168,7 @@ def _make_trainer(
     rows = plan.evaluation_rows(len(prepared.eval), recipe.training.effective_batch)
     held_out = random.Random(recipe.training.seed).sample(prepared.eval, rows)
     watch.write_sample = lambda step: _sample(watch, step, model, tokenizer, prepared, pad)
-    return Tuner(
+    trainer = Tuner(
         run=run,
         keep_checkpoints=recipe.training.keep_checkpoints,
         train=prepared.train,
@@ -177,6 +179,21 @@ def _make_trainer(
         args=trainer_config(recipe, plan, run.checkpoints, **choices),
         processing_class=_transformers_tokenizer(base),
     )
+    watch.probe = partial(_probed_and_kept, watch.probe, recipe, base, choices)
+    return trainer
+
+
+def _probed_and_kept(
+    probe: Callable[[], dict[str, float | int]],
+    recipe: Recipe,
+    base: Path,
+    choices: dict[str, Any],
+) -> dict[str, float | int]:
+    """What the probe found, which the next prediction for this GPU will know."""
+    found = probe()
+    checkpointing = bool(choices["activation_checkpointing"])
+    remember_memory(found, recipe, base, gradient_checkpointing=checkpointing)
+    return found
 
 
 def _hardware_choices(recipe: Recipe, base: Path, prepared: Prepared, model: Any) -> dict[str, Any]:

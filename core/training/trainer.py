@@ -15,6 +15,7 @@ from transformers import PrinterCallback
 from trl import SFTTrainer
 
 from core.data.encoding import IGNORED
+from core.memory.setup import FUSED_FROM_LOGITS
 from core.runs.causes import known_cause
 from core.runs.directory import RunDirectory
 from core.training.batches import BatchOrder, Row, collate
@@ -25,8 +26,6 @@ from core.training.probe import probe, should_probe
 from core.training.watch import Watch
 
 EVALUATION_POSITIONS = 2048
-# Above this many logits TRL's fused head, which never holds them all, takes over on a GPU.
-FUSED_FROM_LOGITS = 2**23
 
 
 class Tuner(SFTTrainer):  # type: ignore[misc]
