@@ -20,7 +20,7 @@ from core.memory.sharding import held_by_each
 from core.memory.trainable import adapted_linears, frozen_beside, trainable, trained_bytes
 from core.methods import METHODS, Bits, MethodName
 from core.models.catalogue import ModelShape
-from core.models.families import packed_bits
+from core.models.families import packed_bits, window
 from core.units import GIB, MIB
 
 Method = MethodName
@@ -55,6 +55,7 @@ class Profile:
     inputs: int
     last_norm: int
     rotation: int
+    mask: int
     embedded: int
     first_less: int
     unwound: int
@@ -171,10 +172,12 @@ def moments(setup: Setup, profile: Profile, device: Device) -> list[Moment]:
     if setup.method in PROMPTS:
         length += setup.virtual_tokens
     tokens = setup.rows * length
+    if setup.method == "prefix":  # what is attended to, and not computed
+        length += setup.virtual_tokens
     layer, count, gradients = profile.layer, profile.differentiated, profile.gradients
     saved = layer.saved(tokens, length)
     forward, backward = layer.forward_peak(tokens, length), layer.backward_peak(tokens, length)
-    shared = profile.rotation * tokens
+    shared = (profile.rotation + profile.mask * length) * tokens
     if setup.checkpointed:
         each = own = (profile.inputs + layer.escapes) * tokens
         shared += profile.embedded * tokens
@@ -188,7 +191,7 @@ def moments(setup: Setup, profile: Profile, device: Device) -> list[Moment]:
     begun = gradients if setup.accumulates else profile.head or gradients / count
     loss = loss_bytes(profile, setup.rows * setup.seq_length, device, whole=setup.of_preferences)
     found = [
-        Moment(before or profile.head, kept + each + profile.last_norm * tokens, loss),
+        Moment(before + profile.head, kept + each + profile.last_norm * tokens, loss),
         Moment(begun, kept + own + saved, 0, last - saved),
         Moment(
             gradients - (0 if setup.accumulates else profile.embedded_last),
@@ -238,6 +241,7 @@ def profile_of(setup: Setup) -> Profile:
         setup.optimizer,
         setup.layers,
         setup.virtual_tokens,
+        setup.method == "prefix" or setup.seq_length > (window(setup.shape) or setup.seq_length),
     )
 
 
@@ -252,6 +256,7 @@ def _profile(
     optimizer: str,
     layers: int,
     virtual_tokens: int,
+    masked: bool,
 ) -> Profile:
     adapted = adapted_linears(shape, method, targets)
     trained = trainable(shape, method, rank, adapted, layers=layers, virtual_tokens=virtual_tokens)
@@ -266,11 +271,12 @@ def _profile(
         gradients=held,
         states=states,
         paged=paged,
-        layer=decoder_layer(shape, method, bits, rank, adapted, dropout),
+        layer=decoder_layer(shape, method, bits, rank, adapted, dropout, masked),
         differentiated=min(layers, shape.layers) if method == "last-layers" else shape.layers,
         inputs=2 * shape.hidden,
         last_norm=4 * shape.hidden,
         rotation=4 * shape.head_dim,
+        mask=1 if masked else 0,  # of booleans, for all layers
         embedded=2 * shape.hidden if method in PROMPTS else 0,
         unwound=shape.hidden * (2 if spec.kind != "adapter" else 8 if bits == 16 else 4),
         first_less=0 if method in WHOLE_BACKWARD else 4 * shape.hidden + 4,

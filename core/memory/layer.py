@@ -42,6 +42,7 @@ class _Builder:
     rank: int
     adapted: frozenset[str]
     dropout: bool
+    masked: bool = False
     operations: list[Operation] = field(default_factory=list)
 
     @property
@@ -120,10 +121,13 @@ def decoder_layer(
     rank: int,
     adapted: tuple[Linear, ...],
     dropout: bool = False,
+    masked: bool = False,
 ) -> Layer:
-    """The layer as `method` trains it on a base of so many bits; `dropout` is the adapters'."""
+    """The layer as `method` trains it on a base of so many bits; `dropout` is the adapters'.
+    `masked`: a prefix, or a window that the row is longer than, keeps attention from its fastest
+    kernel."""
     roles = frozenset(linear.role for linear in adapted)
-    builder = _Builder(shape, method, bits, rank, roles, dropout)
+    builder = _Builder(shape, method, bits, rank, roles, dropout, masked)
     _norm(builder, after=False)
     _attention(builder)
     if shape.model_type in NORMED_AFTER:
@@ -197,7 +201,7 @@ def _core(builder: _Builder) -> None:
         saved = 12 * q  # the one key head is repeated for every query head
     elif kind in ("gemma2", "gpt_oss"):
         saved = 6 * q + 8 * shape.heads
-    elif builder.method == "prefix":
+    elif builder.masked:
         saved, squared, undone = (
             8 * q + 4 * shape.heads,
             2.0,

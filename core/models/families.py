@@ -22,6 +22,7 @@ LLAMA_LIKE = frozenset(
 MOE = frozenset({"mixtral", "qwen3_moe", "gpt_oss", "llama4_text"})
 FUSED = frozenset({"phi3"})
 PLAIN_MLP = frozenset({"phi", "falcon", "bloom"})
+GEMMA3_1B_HIDDEN = 1152
 OWN_LINEARS = frozenset({"falcon"})
 KNOWN = LLAMA_LIKE | MOE | FUSED | PLAIN_MLP
 
@@ -148,6 +149,13 @@ def _experts(shape: ModelShape) -> int:
         return count * (3 * h * width + 2 * width + h) + count * h + count
     router = 0 if shape.model_type == "llama4_text" else count * h
     return count * 3 * h * width + router
+
+
+def window(shape: ModelShape) -> int | None:
+    """Beyond how many tokens most layers look back no further, and so need a mask."""
+    if shape.model_type != "gemma3_text":
+        return None  # Gemma 2's attention is written out and has a mask at any length
+    return 512 if shape.hidden == GEMMA3_1B_HIDDEN else 1024
 
 
 def packed_bits(shape: ModelShape, bits: Bits) -> Bits:

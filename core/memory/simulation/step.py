@@ -176,12 +176,14 @@ def optimizer_states(model: nn.Module, optimizer: str) -> list[Tensor]:
     for parameter in model.parameters():
         if not parameter.requires_grad or optimizer == "sgd":
             continue
+        if optimizer == "paged-adamw-8bit" and parameter.numel() >= SMALLEST_PAGED:
+            continue  # its states lie beside torch's memory
         if optimizer == "adamw":
             found += [torch.empty_like(parameter), torch.empty_like(parameter)]
             found.append(torch.empty((), device="meta"))  # the fused kernel's step counter
         elif parameter.numel() < SMALLEST_8BIT or id(parameter) in embedded:
             found += [torch.empty_like(parameter, dtype=torch.float32) for _ in range(2)]
-        elif optimizer == "adamw-8bit" or parameter.numel() < SMALLEST_PAGED:
+        else:
             found += _eight_bit_states(parameter)
     return found
 
