@@ -1,1 +1,1 @@
-"""Peak VRAM: predicted by formula."""
+"""Peak VRAM: predicted by formula, simulated, and corrected by what was measured."""

@@ -1,22 +1,26 @@
 """Peak memory by formula: microseconds, for the whole table and for every key press.
 
-Bytes at the worst of the moments of a training step: computing the loss, differentiating one
-layer, and the optimiser's update.
+Bytes at the worst of the moments of a training step: computing the loss, differentiating the last
+layer (when all others still keep their inputs), differentiating the first (when all gradients are
+there), and the optimiser's update.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
-from core.memory.activations import layer_cost
-from core.memory.prediction import CUDA_CONTEXT, Parts, Prediction
-from core.memory.setup import Setup
-from core.methods import MethodName
+from core.memory.costs import Layer
+from core.memory.layer import decoder_layer
+from core.memory.prediction import CUBLAS_WORKSPACES, CUDA_CONTEXT, Parts, Prediction
+from core.memory.setup import FUSED_FROM_LOGITS, Objective, Setup, Sharding
+from core.memory.sharding import held_by_each
+from core.memory.trainable import adapted_linears, frozen_beside, trainable, trained_bytes
+from core.methods import METHODS, Bits, MethodName
 from core.models.catalogue import ModelShape
-from core.models.families import Linear, linears, targeted
+from core.models.families import packed_bits, window
 from core.units import GIB, MIB
 
 Method = MethodName
@@ -24,10 +28,12 @@ Device = Literal["cuda", "cpu"]
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / 16384  # with double quantisation
 LOSS_TILE_TOKENS, LOSS_TILE_COLUMNS = 4096, 32768  # TRL's fused head and loss
-LOGIT_BYTES = 14  # whole logits: in 16 bits, in float32, their softmax, their gradient
-MOST_WHOLE_LOGITS = 2**25  # beyond which the trainer takes the fused head
-STATE_BYTES = {"adamw": None, "adamw-8bit": 2.03, "paged-adamw-8bit": 2.03, "sgd": 0.0}
-"""Bytes of optimiser state a parameter; None: two copies in the parameter's own type."""
+LOGIT_BYTES = 12  # whole logits: in 16 bits until they are in float32, their softmax, its gradient
+LOGIT_BYTES_ON_CPU = 14
+PROMPTS = ("prompt", "p-tuning")
+WHOLE_BACKWARD = ("full", *PROMPTS)
+"""Methods that train something before the first layer; else its first norm keeps nothing."""
+EIGHT_BIT_STATES = 2 + 8 / 256  # two bytes a parameter, and two scales for 256 of them
 
 FRAGMENTATION = 0.03  # reserved beyond allocated, with expandable segments
 PROCESS_ON_CPU = int(1.1 * GIB)  # Python with the training stack loaded
@@ -35,26 +41,44 @@ LOWER, UPPER, SLACK = 0.93, 1.06, 400 * MIB
 
 
 @dataclass(frozen=True, slots=True)
-class _Profile:
-    """All that does not depend on the batch: bytes, and bytes per token."""
+class Profile:
+    """All that does not depend on the batch, in bytes; `differentiated` layers keep something."""
 
     weights: int
     adapter: int
     trained: int
     gradients: int
-    saved: float
-    squared: float
-    workspace: float
+    states: int
+    paged: int
+    layer: Layer
+    differentiated: int
     inputs: int
-    layers: int
     last_norm: int
-    loss_columns: int
+    rotation: int
+    mask: int
+    embedded: int
+    first_less: int
+    unwound: int
+    vocabulary: int
     loss_tokens: int
-    loss_head: int
-    dequantised: int
+    head: int
     tied_head: int
-    small: bool
+    embedded_last: int
     note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What is alive beside weights and optimiser at one moment of a step, in bytes."""
+
+    gradients: float
+    activations: float
+    loss: float = 0.0
+    workspace: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.gradients + self.activations + self.loss + self.workspace
 
 
 def predict(
@@ -70,27 +94,66 @@ def predict(
     device: Device = "cuda",
     accumulates: bool = False,
     dropout: float = 0.0,
+    bits: Bits | None = None,
+    layers: int = 2,
+    virtual_tokens: int = 20,
+    objective: Objective = "sft",
+    gpus: int = 1,
+    sharding: Sharding = "auto",
 ) -> Prediction:
-    """The peak of a training process. With `accumulates`, gradients outlive a micro-batch."""
-    chosen = targets if isinstance(targets, str) else tuple(targets)
-    profile = _profile(shape, method, rank, chosen, dropout > 0)
-    moment = _worst_moment(
-        profile, micro_batch * seq_length, seq_length, gradient_checkpointing, device, accumulates
+    """The peak of a training process. With `accumulates`, gradients outlive a micro-batch; of
+    several GPUs (those of all machines), the fullest. UserError for what cannot be split."""
+    setup = Setup(
+        shape,
+        method,
+        rank,
+        targets if isinstance(targets, str) else tuple(targets),
+        micro_batch,
+        seq_length,
+        gradient_checkpointing,
+        optimizer,
+        accumulates,
+        dropout,
+        bits=bits,
+        layers=layers,
+        virtual_tokens=virtual_tokens,
+        objective=objective,
+        gpus=gpus,
+        sharding=sharding,
     )
-    update = (profile.gradients, 0, 0, 0)  # the fused optimiser makes no further copy
-    moment = max(moment, update, key=sum)
-    states = _state_bytes(optimizer, profile)
-    allocated = profile.weights + profile.adapter + states + sum(moment)
-    gradients, activations, loss, workspace = moment
-    parts = Parts(
+    return predict_setup(setup, device)
+
+
+def predict_setup(setup: Setup, device: Device = "cuda") -> Prediction:
+    """`predict` for a setup."""
+    profile = profile_of(setup)
+    held = held_by_each(
+        setup,
         weights=profile.weights,
         adapter=profile.adapter,
-        gradients=gradients,
-        optimizer=states,
-        activations=activations,
-        loss=loss,
-        workspace=workspace,
-        runtime=_runtime(allocated, device),
+        gradients=profile.gradients,
+        states=profile.states,
+        trained=profile.trained,
+    )
+    moment = max(moments(setup, profile, device), key=lambda each: each.total)
+    share = held.gradients / profile.gradients if profile.gradients else 1.0
+    workspace = moment.workspace + held.buffers + (CUBLAS_WORKSPACES if device == "cuda" else 0)
+    paged = profile.paged if held.states == profile.states else profile.paged // setup.gpus
+    inside = Parts(
+        weights=int(held.weights),
+        adapter=int(held.adapter),
+        gradients=int(moment.gradients * share),
+        optimizer=int(held.states),
+        activations=int(moment.activations),
+        loss=int(moment.loss),
+        workspace=int(workspace),
+        runtime=0,
+    )
+    allocated = inside.total
+    parts = replace(
+        inside,
+        optimizer=inside.optimizer + paged,
+        runtime=_runtime(allocated, device) + int(held.beside),
     )
     peak = parts.total
     return Prediction(
@@ -99,130 +162,146 @@ def predict(
         high=int(peak * UPPER) + (SLACK if device == "cuda" else SLACK // 2),
         reserved=int(allocated * (1 + FRAGMENTATION)),
         note=profile.note,
+        paged=paged,
     )
 
 
-def predict_setup(setup: Setup) -> Prediction:
-    """`predict` for a setup, on a GPU."""
-    return predict(
+def moments(setup: Setup, profile: Profile, device: Device) -> list[Moment]:
+    """The moments of a step that can be the worst."""
+    length = setup.seq_length
+    if setup.method in PROMPTS:
+        length += setup.virtual_tokens
+    tokens = setup.rows * length
+    if setup.method == "prefix":  # what is attended to, and not computed
+        length += setup.virtual_tokens
+    layer, count, gradients = profile.layer, profile.differentiated, profile.gradients
+    saved = layer.saved(tokens, length)
+    forward, backward = layer.forward_peak(tokens, length), layer.backward_peak(tokens, length)
+    shared = (profile.rotation + profile.mask * length) * tokens
+    if setup.checkpointed:
+        each = own = (profile.inputs + layer.escapes) * tokens
+        shared += profile.embedded * tokens
+        less = 0.0
+        last = first = max(forward + profile.unwound * tokens, backward)
+    else:
+        each, own, less = saved, 0.0, profile.first_less * tokens
+        last, first = max(forward, backward), backward
+    kept = shared - less + (count - 1) * each
+    before = gradients if setup.accumulates else 0
+    begun = gradients if setup.accumulates else profile.head or gradients / count
+    loss = loss_bytes(profile, setup.rows * setup.seq_length, device, whole=setup.of_preferences)
+    found = [
+        Moment(before + profile.head, kept + each + profile.last_norm * tokens, loss),
+        Moment(begun, kept + own + saved, 0, last - saved),
+        Moment(
+            gradients - (0 if setup.accumulates else profile.embedded_last),
+            shared - less + own + saved,
+            0,
+            first - saved,
+        ),
+        Moment(gradients, 0),
+    ]
+    if (
+        profile.tied_head
+    ):  # the embedding's gradient is made whole, and then the sum with the head's
+        found.append(Moment(gradients, shared, 0, profile.tied_head + profile.inputs * tokens))
+    return found
+
+
+def loss_bytes(profile: Profile, tokens: int, device: Device, *, whole: bool = False) -> int:
+    """Whole logits where they are few, and always on a CPU or where `whole`; else the fused head,
+    by tiles. Every token counts as trained on."""
+    logits = tokens * profile.vocabulary
+    trained = 2 * profile.head  # its gradient in float32, before it is cast
+    if device == "cpu":
+        return LOGIT_BYTES_ON_CPU * logits + trained
+    if whole or logits <= FUSED_FROM_LOGITS:
+        return LOGIT_BYTES * logits + trained
+    tile = 2 * min(tokens, LOSS_TILE_TOKENS) * min(profile.vocabulary, LOSS_TILE_COLUMNS)
+    fused = tile + profile.loss_tokens * tokens
+    return max(LOGIT_BYTES * FUSED_FROM_LOGITS, fused) + trained
+
+
+def weight_bytes(shape: ModelShape, bits: Bits) -> int:
+    """The base model: 16-bit, but for the decoder's linears where they are quantised."""
+    if packed_bits(shape, bits) == 16:
+        return 2 * shape.parameters
+    each = NF4_BYTES if bits == 4 else 1.0
+    return int(shape.in_linear * each) + 2 * (shape.parameters - shape.in_linear)
+
+
+def profile_of(setup: Setup) -> Profile:
+    return _profile(
         setup.shape,
-        setup.method,  # type: ignore[arg-type]
+        setup.method,
+        setup.base_bits,
         setup.rank,
         setup.targets,
-        setup.micro_batch,
-        setup.seq_length,
-        setup.gradient_checkpointing,
+        setup.dropout > 0,
         setup.optimizer,
-        accumulates=setup.accumulates,
-        dropout=setup.dropout,
+        setup.layers,
+        setup.virtual_tokens,
+        setup.method == "prefix" or setup.seq_length > (window(setup.shape) or setup.seq_length),
     )
-
-
-def trainable(shape: ModelShape, method: Method, rank: int, adapted: Sequence[Linear]) -> int:
-    """How many parameters are trained."""
-    if method == "full":
-        return shape.parameters
-    return shape.layers * sum(rank * (linear.inputs + linear.outputs) for linear in adapted)
-
-
-def trained_bytes(method: Method) -> int:
-    """Bytes a trained parameter: adapters are float32 on a 16-bit base, 16-bit on a 4-bit one."""
-    return 4 if method == "lora" else 2
-
-
-def weight_bytes(shape: ModelShape, method: Method) -> int:
-    """The base model: 16-bit, and 4-bit where QLoRA quantises it."""
-    if method != "qlora":
-        return 2 * shape.parameters
-    return int(shape.in_linear * NF4_BYTES) + 2 * (shape.parameters - shape.in_linear)
 
 
 @cache
 def _profile(
-    shape: ModelShape, method: Method, rank: int, targets: str | tuple[str, ...], dropout: bool
-) -> _Profile:
-    adapted = targeted(shape, targets) if method != "full" else ()
-    cost = layer_cost(shape, method, rank, adapted, dropout)
-    trained, full = trainable(shape, method, rank, adapted), method == "full"
-    held = trained * trained_bytes(method)
-    embedding = shape.vocabulary * shape.hidden
-    return _Profile(
-        weights=weight_bytes(shape, method),
-        adapter=0 if full else held,
+    shape: ModelShape,
+    method: Method,
+    bits: Bits,
+    rank: int,
+    targets: str | tuple[str, ...],
+    dropout: bool,
+    optimizer: str,
+    layers: int,
+    virtual_tokens: int,
+    masked: bool,
+) -> Profile:
+    adapted = adapted_linears(shape, method, targets)
+    trained = trainable(shape, method, rank, adapted, layers=layers, virtual_tokens=virtual_tokens)
+    held = trained * trained_bytes(method, bits)
+    spec = METHODS[method]
+    embedding = 2 * shape.vocabulary * shape.hidden
+    states, paged = _state_bytes(shape, method, optimizer, trained, held)
+    return Profile(
+        weights=weight_bytes(shape, bits) + frozen_beside(shape, method, rank, adapted),
+        adapter=held if spec.has_adapter else 0,
         trained=trained,
         gradients=held,
-        saved=cost.saved,
-        squared=cost.squared,
-        workspace=cost.workspace,
-        inputs=2 * shape.hidden * shape.layers,
-        layers=shape.layers,
-        last_norm=6 * shape.hidden,
-        loss_columns=shape.vocabulary,
+        states=states,
+        paged=paged,
+        layer=decoder_layer(shape, method, bits, rank, adapted, dropout, masked),
+        differentiated=min(layers, shape.layers) if method == "last-layers" else shape.layers,
+        inputs=2 * shape.hidden,
+        last_norm=4 * shape.hidden,
+        rotation=4 * shape.head_dim,
+        mask=1 if masked else 0,  # of booleans, for all layers
+        embedded=2 * shape.hidden if method in PROMPTS else 0,
+        unwound=shape.hidden * (2 if spec.kind != "adapter" else 8 if bits == 16 else 4),
+        first_less=0 if method in WHOLE_BACKWARD else 4 * shape.hidden + 4,
+        vocabulary=shape.vocabulary,
         loss_tokens=8 * shape.hidden,
-        loss_head=6 * embedding if full else 0,
-        dequantised=_dequantised(shape, method),
-        tied_head=2 * embedding if shape.tied and full else 0,
-        small=not full,
-        note=_note(shape, method),
+        head=embedding if method == "full" else 0,
+        tied_head=2 * embedding if shape.tied and method == "full" else 0,
+        embedded_last=0 if shape.tied or method != "full" else embedding,
+        note=_note(shape, bits),
     )
 
 
-def _state_bytes(optimizer: str, profile: _Profile) -> int:
-    each = STATE_BYTES[optimizer]
-    return 2 * profile.gradients if each is None else int(profile.trained * each)
-
-
-Moment = tuple[int, int, int, int]
-"""(gradients, activations, loss, workspace) in bytes."""
-
-
-def _worst_moment(
-    profile: _Profile,
-    tokens: int,
-    length: int,
-    checkpointing: bool,
-    device: Device,
-    accumulates: bool,
-) -> Moment:
-    """The largest of: the loss, the last layer, the first layer."""
-    saved = int(tokens * (profile.saved + profile.squared * length))
-    workspace = int(tokens * profile.workspace)
-    loss = _loss_bytes(profile, tokens, device)
-    gradients = profile.gradients
-    # adapters' gradients are too small to care when they come
-    early = gradients if profile.small or accumulates else 0
-    if not checkpointing:
-        kept = profile.layers * saved + profile.last_norm * tokens
-        moments = [
-            (early, kept, loss, 0),
-            (early, kept, 0, workspace),
-            (gradients, saved, 0, workspace),
-        ]
-        return max(moments, key=sum)
-    kept, unpacked = profile.inputs * tokens, profile.dequantised
-    moments = [
-        (early, kept, loss, 0),
-        (early, kept + saved, 0, workspace + unpacked),
-        (gradients, saved, 0, workspace + unpacked + profile.tied_head),
-    ]
-    return max(moments, key=sum)
-
-
-def _loss_bytes(profile: _Profile, tokens: int, device: Device) -> int:
-    """Whole logits where they are few, and always on a CPU; else the fused head, by tiles."""
-    logits = tokens * profile.loss_columns
-    if device == "cpu":
-        return LOGIT_BYTES * logits + profile.loss_head
-    whole = LOGIT_BYTES * min(logits, MOST_WHOLE_LOGITS) + profile.loss_head
-    if logits <= MOST_WHOLE_LOGITS:
-        return whole
-    tile = 2 * min(tokens, LOSS_TILE_TOKENS) * min(profile.loss_columns, LOSS_TILE_COLUMNS)
-    return max(whole, tile + profile.loss_tokens * tokens + profile.loss_head)
-
-
-def _dequantised(shape: ModelShape, method: Method) -> int:
-    """QLoRA's backward unpacks one weight at a time."""
-    return 2 * max(linear.weights for linear in linears(shape)) if method == "qlora" else 0
+def _state_bytes(
+    shape: ModelShape, method: Method, optimizer: str, trained: int, held: int
+) -> tuple[int, int]:
+    """The optimiser's states: in torch's memory, and paged by bitsandbytes beside it."""
+    if optimizer == "sgd":
+        return 0, 0
+    if optimizer == "adamw":
+        return 2 * held, 0
+    embedding = shape.vocabulary * shape.hidden if method == "full" else 0  # kept in 32 bits
+    packed = int((trained - embedding) * EIGHT_BIT_STATES)
+    if optimizer == "paged-adamw-8bit":
+        return 0, packed + 8 * embedding
+    return packed + 8 * embedding, 0
 
 
 def _runtime(allocated: int, device: Device) -> int:
@@ -231,8 +310,13 @@ def _runtime(allocated: int, device: Device) -> int:
     return CUDA_CONTEXT + int(allocated * FRAGMENTATION)
 
 
-def _note(shape: ModelShape, method: Method) -> str:
-    if shape.experts and method == "qlora":
+def _note(shape: ModelShape, bits: Bits) -> str:
+    if packed_bits(shape, bits) != bits:
+        return f"{bits}-bit does not reach this model: its linears are of a kind of their own"
+    if shape.experts and bits < 16:
         share = shape.in_linear / shape.parameters
-        return f"4-bit reaches only {share:.0%} of this mixture of experts: the experts stay 16-bit"
+        return (
+            f"{bits}-bit reaches only {share:.0%} of this mixture of experts: "
+            "the experts stay 16-bit"
+        )
     return ""

@@ -8,12 +8,13 @@ from typing import Literal
 from core.units import MIB
 
 CUDA_CONTEXT = 600 * MIB  # context and libraries; 0.3-1.4 GB by card and driver
+CUBLAS_WORKSPACES = 2 * 8_519_680  # torch's default; one for each of the two threads that compute
 
 How = Literal["formula", "simulated", "measured"]
 
 EXPLAINED = {
     "weights": "the base model",
-    "adapter": "the LoRA matrices",
+    "adapter": "what is trained beside the base",
     "gradients": "one for each trained parameter",
     "optimizer": "its running averages for each trained parameter",
     "activations": "what the forward pass keeps for the backward pass",
@@ -48,7 +49,8 @@ class Prediction:
     """What the process will peak at, in bytes, as NVML shows it.
 
     `reserved` is what torch's allocator holds at the peak, `allocated` what of it is in use.
-    `note` says what is out of the ordinary (experts that 4-bit does not reach).
+    `paged` of the optimiser's bytes lie beside torch's allocator, where NVML sees them. `note`
+    says what is out of the ordinary (experts that 4-bit does not reach).
     """
 
     parts: Parts
@@ -57,6 +59,7 @@ class Prediction:
     how: How = "formula"
     reserved: int = 0
     note: str = ""
+    paged: int = 0
 
     @property
     def peak(self) -> int:
@@ -64,4 +67,4 @@ class Prediction:
 
     @property
     def allocated(self) -> int:
-        return self.peak - self.parts.runtime
+        return self.peak - self.parts.runtime - self.paged

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Literal
 
+from core.methods import METHODS, Bits, MethodName
 from core.models.catalogue import ModelShape
+
+Sharding = Literal["auto", "ddp", "fsdp", "zero3"]
+Objective = Literal["sft", "pretrain", "dpo", "kto", "orpo"]
+FUSED_FROM_LOGITS = 2**23
+"""Above this many logits the trainer takes TRL's fused head on a GPU, which never holds all."""
+
+MOST_MEASURED_LOGITS = 2**25
+"""So many logits are in memory at a time while held-out rows are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,11 +23,14 @@ class Setup:
     """All that the predictions depend on. `targets` as in a recipe's `target_modules`.
 
     `accumulates`: gradients outlive a micro-batch. `expandable`: segments that grow, as the
-    trainer asks of torch's allocator.
+    trainer asks of torch's allocator. `bits` are those of the base's weights, None the method's
+    usual; `layers` and `virtual_tokens` as in a recipe's `method`. Packed rows are full ones:
+    `micro_batch` of them, `seq_length` long. `gpus` counts those of all machines; the prediction
+    is for the fullest of them.
     """
 
     shape: ModelShape
-    method: str
+    method: MethodName
     rank: int = 16
     targets: str | tuple[str, ...] = "all-linear"
     micro_batch: int = 1
@@ -27,6 +40,38 @@ class Setup:
     accumulates: bool = False
     dropout: float = 0.0
     expandable: bool = True
+    bits: Bits | None = None
+    layers: int = 2
+    virtual_tokens: int = 20
+    objective: Objective = "sft"
+    gpus: int = 1
+    sharding: Sharding = "auto"
+
+    @property
+    def base_bits(self) -> Bits:
+        """Bits of the base's weights while training; 16 stands for 16 or 32."""
+        return self.bits or METHODS[self.method].bits[0]
+
+    @property
+    def checkpointed(self) -> bool:
+        """Whether activations are computed twice. A prefix is a cache of keys and values, and a
+        layer that is computed again is given none."""
+        return self.gradient_checkpointing and self.method != "prefix"
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether a row is two sequences in one forward pass: chosen and rejected."""
+        return self.objective in ("dpo", "orpo")
+
+    @property
+    def of_preferences(self) -> bool:
+        """Whether the loss is one of log-probabilities, for which all logits are made."""
+        return self.objective in ("dpo", "kto", "orpo")
+
+    @property
+    def rows(self) -> int:
+        """Sequences in one forward pass."""
+        return self.micro_batch * (2 if self.has_pairs else 1)
 
 
 def to_json(setup: Setup) -> str:

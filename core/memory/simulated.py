@@ -21,6 +21,7 @@ from typing import Any
 
 from core.children import Child
 from core.errors import UserError
+from core.memory.formula import predict_setup
 from core.memory.prediction import CUDA_CONTEXT, Parts, Prediction
 from core.memory.setup import Setup, to_json
 from core.paths import simulations_cache
@@ -45,12 +46,17 @@ class Simulation:
 
     def run(self) -> Prediction:
         """The prediction. UserError when it was cancelled, took too long or cannot be made."""
+        if self._setup.gpus > 1:
+            raise UserError(
+                "The simulation knows one GPU.", "For several there is the prediction by formula."
+            )
         place = simulations_cache() / f"{_key(self._setup)}.json"
         found = _read(place)
         if found is None:
             found = self._ask()
             _write(place, found)
-        return _prediction(found)
+        known = predict_setup(self._setup)
+        return _prediction(found, known.paged, known.note)
 
     def cancel(self) -> None:
         """End the child, if there is one. May be called from any thread, and more than once."""
@@ -97,10 +103,12 @@ def simulate(setup: Setup) -> Prediction:
     return Simulation(setup).run()
 
 
-def _prediction(found: dict[str, Any]) -> Prediction:
+def _prediction(found: dict[str, Any], paged: int, note: str) -> Prediction:
+    """With the optimiser's pages, which lie beside what is simulated."""
     allocated, reserved = int(found["allocated"]), int(found["reserved"])
     parts = {name: int(found["parts"].get(name, 0)) for name in Parts.__slots__}
     parts["runtime"] = CUDA_CONTEXT + reserved - allocated
+    parts["optimizer"] += paged
     whole = Parts(**parts)
     return Prediction(
         whole,
@@ -108,6 +116,8 @@ def _prediction(found: dict[str, Any]) -> Prediction:
         high=int(whole.total * UPPER) + SLACK,
         how="simulated",
         reserved=reserved,
+        note=note,
+        paged=paged,
     )
 
 
@@ -118,10 +128,10 @@ def _key(setup: Setup) -> str:
 
 @cache
 def _stack() -> dict[str, str]:
-    return {name: _version(name) for name in LIBRARIES}
+    return {name: installed(name) for name in LIBRARIES}
 
 
-def _version(name: str) -> str:
+def installed(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
@@ -133,7 +143,7 @@ def _code() -> str:
     """A hash of the code that decides the result."""
     core = Path(__file__).parents[1]
     files = sorted((core / "memory" / "simulation").glob("*.py"))
-    files += [core / "training" / name for name in ("loading.py", "loss.py", "trainer.py")]
+    files += [core / "training" / name for name in ("adapters.py", "loading.py", "loss.py")]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

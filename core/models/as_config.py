@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.models.catalogue import ModelShape
+from core.models.families import window
 
 OLDER = ("falcon", "bloom")  # their head size and MLP width follow from the hidden size
 
@@ -32,6 +33,8 @@ def config_arguments(shape: ModelShape, layers: int | None = None) -> dict[str, 
 def _particulars(shape: ModelShape) -> dict[str, Any]:
     """What single architectures call otherwise, or have beside."""
     kind = shape.model_type
+    if kind == "gemma3_text":
+        return {"sliding_window": window(shape)}
     if kind == "falcon":
         return {"multi_query": shape.kv_heads == 1, "parallel_attn": True, "bias": False}
     if kind in ("mixtral", "gpt_oss"):

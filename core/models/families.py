@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from core.methods import Bits
+
 if TYPE_CHECKING:
     from core.models.catalogue import ModelShape
 
@@ -20,6 +22,8 @@ LLAMA_LIKE = frozenset(
 MOE = frozenset({"mixtral", "qwen3_moe", "gpt_oss", "llama4_text"})
 FUSED = frozenset({"phi3"})
 PLAIN_MLP = frozenset({"phi", "falcon", "bloom"})
+GEMMA3_1B_HIDDEN = 1152
+OWN_LINEARS = frozenset({"falcon"})
 KNOWN = LLAMA_LIKE | MOE | FUSED | PLAIN_MLP
 
 
@@ -95,6 +99,13 @@ def _targeted(shape: ModelShape, targets: str | tuple[str, ...]) -> tuple[Linear
     return tuple(linear for linear in every if linear.name in names)
 
 
+def layer_parameters(shape: ModelShape) -> int:
+    """All parameters of one decoder layer, biases included where the model has them."""
+    embedding = shape.vocabulary * shape.hidden * (1 if shape.tied else 2)
+    outside = embedding + _others_outside(shape, shape.hidden)
+    return (shape.parameters - outside) // shape.layers
+
+
 def other_parameters(shape: ModelShape, *, bias: bool = False) -> int:
     """Norms, biases, routers and experts: all that is neither a linear's weight nor embedding."""
     h, layers = shape.hidden, shape.layers
@@ -138,6 +149,19 @@ def _experts(shape: ModelShape) -> int:
         return count * (3 * h * width + 2 * width + h) + count * h + count
     router = 0 if shape.model_type == "llama4_text" else count * h
     return count * 3 * h * width + router
+
+
+def window(shape: ModelShape) -> int | None:
+    """Beyond how many tokens most layers look back no further, and so need a mask."""
+    if shape.model_type != "gemma3_text":
+        return None  # Gemma 2's attention is written out and has a mask at any length
+    return 512 if shape.hidden == GEMMA3_1B_HIDDEN else 1024
+
+
+def packed_bits(shape: ModelShape, bits: Bits) -> Bits:
+    """The bits that a base loaded in `bits` really takes: transformers quantises plain linears
+    alone, and Falcon's are a class of its own."""
+    return 16 if shape.model_type in OWN_LINEARS else bits
 
 
 def linear_parameters(shape: ModelShape) -> int:

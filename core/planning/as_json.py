@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from core.memory.prediction import Prediction
+from core.memory.stages import Stages
 from core.methods import METHODS
 from core.planning.calibration import Measurement
 from core.planning.candidates import Candidate, Plan
@@ -100,8 +101,10 @@ def candidate_as_json(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def estimate_as_json(model: str, method: str, prediction: Prediction) -> dict[str, Any]:
-    """One prediction, in parts that add up to `peak_bytes`."""
+def estimate_as_json(
+    model: str, method: str, prediction: Prediction, of_run: Stages | None = None
+) -> dict[str, Any]:
+    """One prediction, in parts that add up to `peak_bytes`; and the peaks of all stages."""
     return {
         "model": model,
         "method": method,
@@ -113,6 +116,7 @@ def estimate_as_json(model: str, method: str, prediction: Prediction) -> dict[st
         "parts": asdict(prediction.parts),
         "how": prediction.how,
         "note": prediction.note,
+        "stages": asdict(of_run) if of_run else None,
     }
 
 

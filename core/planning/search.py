@@ -19,7 +19,7 @@ from core.planning.speed import (
     seconds_per_token,
     start_seconds,
 )
-from core.planning.work import Work, forwards_beside, learning_sequences
+from core.planning.work import Work, forwards_beside
 from core.recipe import Switch
 
 USUAL_LENGTH = 2048
@@ -175,20 +175,25 @@ def _longest(settings: Settings) -> int:
 
 
 def predicted(settings: Settings) -> Prediction:
-    """The memory that the settings need for their longest rows, on each of the GPUs."""
-    sequences = learning_sequences(settings.basis.objective)
+    """The memory that the settings need for their longest rows, on the fullest of the GPUs."""
+    basis, hyper = settings.basis, settings.hyper
     return predict(
         settings.card.shape,
         settings.method,
-        settings.hyper.rank,
-        settings.hyper.targets,
-        settings.micro_batch * sequences,
+        hyper.rank,
+        hyper.targets,
+        settings.micro_batch,
         _longest(settings),
         settings.checkpointing,
         settings.optimizer,
-        device="cuda" if settings.basis.on_gpu else "cpu",
-        accumulates=settings.accumulation > settings.basis.gpus,
-        dropout=settings.hyper.dropout,
+        device="cuda" if basis.on_gpu else "cpu",
+        accumulates=settings.accumulation > basis.gpus,
+        dropout=hyper.dropout,
+        bits=hyper.bits,
+        layers=hyper.layers,
+        virtual_tokens=hyper.virtual_tokens,
+        objective=basis.objective,
+        gpus=basis.gpus,
     )
 
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from core.data.encoding import IGNORED
+from core.memory.setup import MOST_MEASURED_LOGITS
 
 
 def labelled_loss_sum(
@@ -39,10 +42,41 @@ def labelled_loss_rows(model: nn.Module, input_ids: Tensor, labels: Tensor) -> T
     sums = torch.zeros(len(labels), device=labels.device)
     if positions.numel() == 0:
         return sums
-    logits = _logits_at(model, input_ids, positions)
-    chosen = chosen.to(logits.device)
-    losses = nn.functional.cross_entropy(logits.float(), chosen, reduction="none")
+    most = max(1, MOST_MEASURED_LOGITS // _output_head(model).weight.shape[0])
+    if torch.is_grad_enabled() or positions.numel() <= most:
+        logits = _logits_at(model, input_ids, positions)
+        chosen = chosen.to(logits.device)
+        losses = nn.functional.cross_entropy(logits.float(), chosen, reduction="none")
+    else:
+        losses = losses_in_parts(model, input_ids, positions, chosen, most)
     return sums.index_add(0, positions // labels.shape[1], losses.to(sums.device))
+
+
+def losses_in_parts(
+    model: nn.Module, input_ids: Tensor, positions: Tensor, chosen: Tensor, most: int
+) -> Tensor:
+    """The losses with logits of at most `most` positions in memory at a time, where no gradient
+    is wanted. The decoder runs once; for every part of what it gave, the model's own forward does
+    all that comes after it."""
+    with _head_sees_only(_output_head(model), input_ids.shape[1], positions, first=1) as seen:
+        model(input_ids=input_ids, use_cache=False)
+    whole = _whole(model)
+    decoder = whole.model if whole.base_model is whole else whole.base_model
+    found = []
+    for part, wanted in zip(seen[0].split(most), chosen.split(most), strict=True):
+        given = BaseModelOutputWithPast(last_hidden_state=part.unsqueeze(0))
+        with patch.object(decoder, "forward", lambda *_, given=given, **__: given):
+            logits = whole(input_ids=input_ids[:1, :1], use_cache=False).logits[0]
+        found.append(
+            nn.functional.cross_entropy(logits.float(), wanted.to(part.device), reduction="none")
+        )
+    return torch.cat(found)
+
+
+def _whole(model: Any) -> Any:
+    """The transformers model with its head, out of what wraps it."""
+    inner = getattr(model, "module", model)
+    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
 def _labelled(labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,15 +99,21 @@ def _logits_at(
 
 
 @contextmanager
-def _head_sees_only(head: nn.Module, length: int, positions: Tensor) -> Iterator[None]:
+def _head_sees_only(
+    head: nn.Module, length: int, positions: Tensor, first: int | None = None
+) -> Iterator[list[Tensor]]:
+    """The list gets what stands at the positions; `first`: the head sees no more of them."""
+    seen: list[Tensor] = []
+
     def select(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = arguments[0][:, -length:]  # soft prompts stand before the row
         flat = hidden.reshape(-1, hidden.shape[-1])
-        return (flat[positions.to(flat.device)].unsqueeze(0), *arguments[1:])
+        seen.append(flat[positions.to(flat.device)])
+        return (seen[0][:first].unsqueeze(0), *arguments[1:])
 
     hook = head.register_forward_pre_hook(select)
     try:
-        yield
+        yield seen
     finally:
         hook.remove()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,69 @@ import torch
 from core.data.prepared import Prepared
 from core.errors import UserError
 from core.hardware.host import cores, cpu_name
-from core.models.catalogue import card_for
+from core.memory.measured import Seen, keep
+from core.memory.setup import Setup
+from core.models.catalogue import ModelShape, card_for
 from core.planning.calibration import cpu_device, gpu_device, installed_stack
 from core.recipe import Recipe
+from core.training.peaks import memory_peaks
+
+
+def remember_memory(
+    found: dict[str, float | int], recipe: Recipe, base: Path, *, gradient_checkpointing: bool
+) -> None:
+    """Keep what a probe's step has needed, for the predictions to come. Nothing without a GPU."""
+    if "step_allocated" not in found:
+        return
+    with suppress(UserError, OSError):  # a model of unknown shape; a home that cannot be written
+        setup = setup_of(
+            recipe,
+            card_for(str(base)).shape,
+            rows=int(found["rows"]),
+            tokens=int(found["tokens"]),
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        reserved, peaks = int(found["step_reserved"]), memory_peaks()
+        shown, now = peaks["vram_peak"], peaks["vram_reserved"]
+        beside = None if shown is None or now is None else shown - now
+        keep(
+            Seen(
+                device_name(),
+                installed_stack(),
+                setup,
+                int(found["step_allocated"]),
+                reserved,
+                None if not beside else reserved + beside,
+            )
+        )
+
+
+def setup_of(
+    recipe: Recipe, shape: ModelShape, *, rows: int, tokens: int, gradient_checkpointing: bool
+) -> Setup:
+    """What decides the memory of this recipe's step on a batch of so many rows and tokens each.
+
+    Batches of preferences hold two sequences a row.
+    """
+    training, method = recipe.training, recipe.method
+    targets = method.target_modules
+    rows = max(1, rows // 2) if recipe.objective.name in ("dpo", "kto", "orpo") else rows
+    return Setup(
+        shape,
+        method.name,
+        method.rank,
+        targets if isinstance(targets, str) else tuple(targets),
+        rows,
+        tokens,
+        gradient_checkpointing,
+        training.optimizer,
+        training.gradient_accumulation > 1,
+        method.dropout,
+        bits=method.bits,
+        layers=method.layers,
+        virtual_tokens=method.virtual_tokens,
+        objective=recipe.objective.name,
+    )
 
 
 def measured(

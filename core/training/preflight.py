@@ -171,12 +171,17 @@ def expected_memory(
         method.name,
         method.rank,
         method.target_modules,
-        training.micro_batch * recipe.objective.spec.sequences,
+        training.micro_batch,
         prepared.ledger.longest,
         gradient_checkpointing,
         training.optimizer,
         device=device,
         accumulates=training.gradient_accumulation > 1,
+        dropout=method.dropout,
+        bits=method.bits,
+        layers=method.layers,
+        virtual_tokens=method.virtual_tokens,
+        objective=recipe.objective.name,
     )
 
 

@@ -43,6 +43,7 @@ def probe(trainer: Any, model: Any) -> dict[str, float | int]:
         if trainer.args.gradient_accumulation_steps == 1:
             model.zero_grad(set_to_none=True)
         _forward_and_backward(trainer, model, batch)
+        step = _step_peaks()
         model.zero_grad(set_to_none=True)
         with measuring(trainer.model):
             trainer.measure_longest()
@@ -56,7 +57,17 @@ def probe(trainer: Any, model: Any) -> dict[str, float | int]:
     }  # fmt: skip
     if torch.cuda.is_available():
         found["peak_bytes"] = int(torch.cuda.max_memory_reserved())
-    return found
+    return {**found, **step}
+
+
+def _step_peaks() -> dict[str, float | int]:
+    """What the training step alone has needed, before anything is evaluated."""
+    if not torch.cuda.is_available():
+        return {}
+    return {
+        "step_allocated": int(torch.cuda.max_memory_allocated()),
+        "step_reserved": int(torch.cuda.max_memory_reserved()),
+    }
 
 
 def _plain(optimizer: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import traceback
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from core.training.checkpoints import (
 from core.training.choices import Choice
 from core.training.kernels import with_kernels
 from core.training.loading import load_base, weights_dtype
-from core.training.measured import measured
+from core.training.measured import measured, remember_memory
 from core.training.objective import objective_loss, trial_loss
 from core.training.peaks import memory_peaks
 from core.training.preflight import levers
@@ -295,7 +296,7 @@ def _make_trainer(
     rows = plan.evaluation_rows(len(prepared.eval), recipe.training.effective_batch)
     held_out = random.Random(recipe.training.seed).sample(prepared.eval, rows)
     watch.write_sample = lambda step: _sample(watch, step, model, tokenizer, prepared)
-    return Tuner(
+    trainer = Tuner(
         run=run,
         keep_checkpoints=recipe.training.keep_checkpoints,
         train=prepared.train,
@@ -311,6 +312,21 @@ def _make_trainer(
         ),
         processing_class=_transformers_tokenizer(base),
     )
+    watch.probe = partial(_probed_and_kept, watch.probe, recipe, base, choices)
+    return trainer
+
+
+def _probed_and_kept(
+    probe: Callable[[], dict[str, float | int]],
+    recipe: Recipe,
+    base: Path,
+    choices: dict[str, Any],
+) -> dict[str, float | int]:
+    """What the probe found, which the next prediction for this GPU will know."""
+    found = probe()
+    checkpointing = bool(choices["activation_checkpointing"])
+    remember_memory(found, recipe, base, gradient_checkpointing=checkpointing)
+    return found
 
 
 def _hardware_choices(

@@ -19,6 +19,7 @@ from trl import SFTTrainer
 
 from core.data.encoding import IGNORED
 from core.data.training_rows import TokenRow, as_tree, row_of
+from core.memory.setup import FUSED_FROM_LOGITS
 from core.recipe import MethodSection
 from core.runs.causes import known_cause
 from core.runs.directory import RunDirectory
@@ -46,8 +47,6 @@ from core.training.trained import load_trained, save_trained
 from core.training.watch import Watch
 
 EVALUATION_POSITIONS = 2048
-# Above this many logits TRL's fused head, which never holds them all, takes over on a GPU.
-FUSED_FROM_LOGITS = 2**23
 ELSEWHERE = Exit(
     "disk-full", "The disk of another machine of this run is full.", "Free some space there."
 )

@@ -3,63 +3,128 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from core.errors import UserError
+from core.methods import METHODS, MethodName
+from core.text import printable
 from core.units import bytes_text
 
 if TYPE_CHECKING:
     from core.memory.prediction import Prediction
+    from core.memory.setup import Setup
+    from core.memory.stages import Stages
 
 
 @click.command()
 @click.option("--model", required=True, help="A hub id or a local folder.")
-@click.option("--method", type=click.Choice(["lora", "qlora", "full"]), required=True)
+@click.option("--method", type=click.Choice(list(METHODS)), required=True)
+@click.option("--bits", type=click.Choice(["4", "8", "16"]), help="Of the base's weights.")
 @click.option("--rank", type=click.IntRange(1, 1024), default=16, show_default=True)
-@click.option("--targets", default="all-linear", show_default=True, help="Or attention, or names.")
-@click.option("--seq-length", type=click.IntRange(min=8), default=1024, show_default=True)
-@click.option("--micro-batch", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
-    "--optimizer", type=click.Choice(["adamw", "adamw-8bit", "paged-adamw-8bit", "sgd"]),
-    default="adamw", show_default=True,
-)  # fmt: skip
+    "--targets",
+    default="all-linear",
+    show_default=True,
+    help="Or attention, attention-all, or names with commas between.",
+)
+@click.option(
+    "--layers", type=click.IntRange(1), default=2, show_default=True, help="last-layers: how many."
+)
+@click.option(
+    "--virtual-tokens",
+    type=click.IntRange(1, 1024),
+    default=20,
+    show_default=True,
+    help="prefix, prompt, p-tuning: how many.",
+)
+@click.option(
+    "--objective",
+    type=click.Choice(["sft", "pretrain", "dpo", "kto", "orpo"]),
+    default="sft",
+    show_default=True,
+)
+@click.option("--seq-length", type=click.IntRange(8, 10_000_000), default=1024, show_default=True)
+@click.option("--micro-batch", type=click.IntRange(1, 1_000_000), default=1, show_default=True)
+@click.option("--gradient-accumulation", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--optimizer",
+    type=click.Choice(["adamw", "adamw-8bit", "paged-adamw-8bit", "sgd"]),
+    default="adamw",
+    show_default=True,
+)
+@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0)
 @click.option("--gradient-checkpointing/--no-gradient-checkpointing", default=True)
+@click.option(
+    "--gpus",
+    type=click.IntRange(1, 100_000),
+    default=1,
+    show_default=True,
+    help="That train together, those of all machines.",
+)
+@click.option(
+    "--sharding",
+    type=click.Choice(["auto", "ddp", "fsdp", "zero3"]),
+    default="auto",
+    show_default=True,
+    help="A copy on each GPU (ddp, auto), or parts.",
+)
 @click.option("--simulate", is_flag=True, help="Run the step without data: seconds, not formula.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def estimate(
-    model: str,
-    method: str,
-    rank: int,
-    targets: str,
-    seq_length: int,
-    micro_batch: int,
-    optimizer: str,
-    gradient_checkpointing: bool,
-    simulate: bool,
-    as_json: bool,
-) -> None:
-    """Predict the peak memory of one model and method, as NVML will show it."""
+def estimate(model: str, method: MethodName, simulate: bool, as_json: bool, **choices: Any) -> None:
+    """Predict the peak memory of one model and method, as NVML will show it; of several GPUs, the
+    fullest."""
     from core.memory import formula, simulated
-    from core.memory.setup import Setup
-    from core.models.catalogue import card_for
+    from core.memory.stages import stages
     from core.planning.as_json import estimate_as_json
+    from core.planning.known_memory import as_measured_here
 
+    setup = _setup(model, method, choices)
+    prediction = simulated.simulate(setup) if simulate else formula.predict_setup(setup)
+    prediction = as_measured_here(setup, prediction)
+    of_run = stages(setup, prediction)
+    if as_json:
+        click.echo(json.dumps(estimate_as_json(model, method, prediction, of_run)))
+    else:
+        click.echo(printable("\n".join([*prediction_lines(prediction), *stage_lines(of_run)])))
+
+
+def _setup(model: str, method: MethodName, choices: dict[str, Any]) -> Setup:
+    """What was asked for, with all that contradicts itself refused."""
+    from core.memory.setup import Setup
+    from core.memory.sharding import check_sharding
+    from core.memory.trainable import adapted_linears
+    from core.methods import refusal
+    from core.models.catalogue import card_for
+    from core.models.families import linears
+
+    bits = int(choices.pop("bits") or 0) or None
+    if why := refusal(method, bits):  # type: ignore[arg-type]
+        raise UserError(f"{why}.")
+    if choices["gpus"] == 1 and choices["sharding"] in ("fsdp", "zero3"):
+        raise UserError(
+            f"--sharding {choices['sharding']} splits the model over several GPUs.", "Give --gpus."
+        )
+    targets = choices.pop("targets")
+    accumulates = choices.pop("gradient_accumulation") > 1
     setup = Setup(
         card_for(model).shape,
         method,
-        rank,
-        tuple(targets.split(",")) if "," in targets else targets,
-        micro_batch,
-        seq_length,
-        gradient_checkpointing,
-        optimizer,
+        targets=tuple(targets.split(",")) if "," in targets else targets,
+        accumulates=accumulates,
+        bits=bits,  # type: ignore[arg-type]
+        **choices,
     )
-    prediction = simulated.simulate(setup) if simulate else formula.predict_setup(setup)
-    if as_json:
-        click.echo(json.dumps(estimate_as_json(model, method, prediction)))
-    else:
-        click.echo("\n".join(prediction_lines(prediction)))
+    check_sharding(setup)
+    adapted = adapted_linears(setup.shape, method, setup.targets)
+    if METHODS[method].kind == "adapter" and not adapted:
+        names = ", ".join(each.name for each in linears(setup.shape))
+        raise UserError(
+            f"This model has no layer called {targets}.",
+            f"Its layers are {names}; or give all-linear, attention or attention-all.",
+        )
+    return setup
 
 
 HOW = {"formula": "by formula", "simulated": "simulated", "measured": "measured"}
@@ -78,3 +143,18 @@ def prediction_lines(prediction: Prediction) -> list[str]:
         f"{bytes_text(prediction.reserved)}"
     )
     return [*lines, *([f"  {prediction.note}"] if prediction.note else [])]
+
+
+def stage_lines(of_run: Stages) -> list[str]:
+    """Where another stage of the run may need more than the step."""
+    lines = []
+    if of_run.evaluate > of_run.train:
+        lines.append(
+            f"  measuring held-out rows takes up to {bytes_text(of_run.evaluate)}, if every token "
+            "of them is trained on"
+        )
+    if of_run.merge:
+        lines.append(
+            f"  merging takes {bytes_text(of_run.merge)} of the GPU, or else of RAM, afterwards"
+        )
+    return lines

@@ -94,9 +94,11 @@ def attention(
 ) -> Tensor:
     """`scaled_dot_product_attention` with the choice of kernel that CUDA makes."""
     half = query.dtype in (torch.float16, torch.bfloat16)
-    if attn_mask is None and half and query.shape[-1] <= FLASH_HEAD_DIM:
+    alike = query.shape[1] == key.shape[1]  # one key head for all is broadcast by no fused kernel
+    fits_flash = half and query.shape[-1] <= FLASH_HEAD_DIM and (alike or enable_gqa)
+    if attn_mask is None and fits_flash:
         return _attend(FlashAttention, query, key, value, dropout_p)
-    if not enable_gqa:
+    if alike:
         return _attend(EfficientAttention, query, key, value, _as_numbers(attn_mask, query))
     return _composite_attention(
         query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
@@ -136,6 +138,26 @@ def packed_matmul(
         del unpacked
         return result
     return inputs.new_empty(*inputs.shape[:-1], outputs)
+
+
+def quantised_rows(inputs: Tensor, threshold: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """LLM.int8's inputs in 8 bits. How many columns hold outliers depends on the data: none."""
+    scales = inputs.new_empty(inputs.shape[0], dtype=torch.float32)
+    packed = torch.empty_like(inputs, dtype=torch.int8)
+    found = inputs.abs() >= threshold
+    del found
+    return packed, scales, inputs.new_empty(0, dtype=torch.int64)
+
+
+def mixed_matmul(
+    inputs: Tensor, packed: Tensor, weight: Tensor, *scales: Any, **rest: Any
+) -> tuple[Tensor, Tensor]:
+    """LLM.int8's product: whole numbers, then float16, then the type of the inputs."""
+    whole = inputs.new_empty(*packed.shape[:-1], weight.shape[0], dtype=torch.int32)
+    half = inputs.new_empty(*packed.shape[:-1], weight.shape[0], dtype=torch.float16)
+    result = half.to(inputs.dtype)
+    del whole
+    return result, inputs.new_empty(0)
 
 
 class Answers:
@@ -183,7 +205,12 @@ def composites() -> dict[Any, Any]:
     """The same, for operations with buffers of their own that must be seen."""
     import bitsandbytes  # noqa: F401 - registers its operations
 
-    return {torch.ops.bitsandbytes.gemm_4bit.default: packed_matmul}
+    operations = torch.ops.bitsandbytes
+    return {
+        operations.gemm_4bit.default: packed_matmul,
+        operations.int8_vectorwise_quant.default: quantised_rows,
+        operations.int8_mixed_scaled_mm.default: mixed_matmul,
+    }
 
 
 class _NoKernel:

@@ -12,6 +12,7 @@ from core.memory.setup import Setup
 from core.models.as_config import config_arguments
 
 NF4_BLOCK, ABSMAX_BLOCK = 64, 256
+OUTLIER_THRESHOLD = 6.0  # LLM.int8's default, as transformers sets it
 
 
 def build(setup: Setup) -> Any:
@@ -28,18 +29,21 @@ def build(setup: Setup) -> Any:
             "target_modules": list(setup.targets)
             if isinstance(setup.targets, tuple)
             else setup.targets,
+            "bits": setup.base_bits,
+            "layers": setup.layers,
+            "virtual_tokens": setup.virtual_tokens,
         }
     )
     with torch.device("meta"):
         model = _base(setup)
-        if setup.method == "qlora":
-            quantise(model)
+        if setup.base_bits < 16:
+            quantise(model, setup.base_bits)
         adapted = with_adapter(model, method)
-    if getattr(model, "is_loaded_in_4bit", False):
+    if setup.base_bits < 16:
         _cast_adapters(adapted)
-    if setup.gradient_checkpointing:
+    if setup.checkpointed:
         adapted.gradient_checkpointing_enable()
-        if setup.method != "full":
+        if method.spec.has_adapter:
             adapted.enable_input_require_grads()
     return adapted.train()
 
@@ -53,14 +57,32 @@ def _base(setup: Setup) -> Any:
     return model
 
 
-def quantise(model: Any) -> None:
-    """Every linear of the decoder in NF4 with double quantisation; the head stays."""
+def quantise(model: Any, bits: int) -> None:
+    """Every linear of the decoder in 4 bits (NF4 with double quantisation) or 8; the head stays."""
     head = model.get_output_embeddings()
+    pack = _packed if bits == 4 else _in_8_bits
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear and child is not head:
-                setattr(module, name, _packed(child))
-    model.is_loaded_in_4bit = True
+                setattr(module, name, pack(child))
+    setattr(model, f"is_loaded_in_{bits}bit", True)
+
+
+def _in_8_bits(linear: nn.Linear) -> nn.Module:
+    from bitsandbytes.nn import Int8Params, Linear8bitLt
+
+    made: nn.Module = Linear8bitLt(
+        linear.in_features,
+        linear.out_features,
+        bias=linear.bias is not None,
+        has_fp16_weights=False,
+        threshold=OUTLIER_THRESHOLD,
+    )
+    made.bias = linear.bias
+    weight = torch.empty_like(linear.weight, dtype=torch.int8)
+    made.state.CB, made.state.SCB = weight, torch.empty(linear.out_features)
+    made.weight = Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+    return made
 
 
 def _packed(linear: nn.Linear) -> nn.Module:
@@ -124,4 +146,7 @@ def tensors(model: nn.Module) -> list[tuple[torch.Tensor, bool]]:
             inner = state.state2
             scales = (state.absmax, state.code, state.offset, inner.absmax, inner.code)
             found += [(each, False) for each in scales]
+    for module in model.modules():
+        scale = getattr(getattr(module, "state", None), "SCB", None)
+        found += [(scale, False)] if scale is not None else []
     return found + [(buffer, False) for buffer in model.buffers()]

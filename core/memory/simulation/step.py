@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
 from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE, add_fused_lm_head
 
-from core.memory.setup import Setup
+from core.memory.prediction import CUBLAS_WORKSPACES
+from core.memory.setup import FUSED_FROM_LOGITS, Setup
 from core.memory.simulation.allocator import Event
 from core.memory.simulation.kernels import Answers, as_on_cuda, composites
 from core.memory.simulation.model import build, tensors
 from core.memory.simulation.recorder import Recorder
-from core.training.loss import labelled_loss_sum
-from core.training.trainer import FUSED_FROM_LOGITS
+from core.methods import METHODS
+from core.training.loss import labelled_loss_rows, labelled_loss_sum
 
 SMALLEST_8BIT = 4096  # elements; bitsandbytes keeps smaller tensors' states in float32
 SMALLEST_PAGED = 100_000
 STATE_BLOCK = 256
-CUBLAS_WORKSPACE = 8_519_680  # torch's default; one for each of the two threads that compute
 WHOLE_LOGITS_BYTES = 14
 
 
@@ -70,8 +70,8 @@ class Step:
         return log
 
     def _held(self) -> list[tuple[Tensor, str]]:
-        trains_adapter = self._setup.method != "full"
-        workspaces = [torch.empty(CUBLAS_WORKSPACE, dtype=torch.uint8, device="meta")] * 2
+        trains_adapter = METHODS[self._setup.method].has_adapter
+        workspaces = [torch.empty(CUBLAS_WORKSPACES // 2, dtype=torch.uint8, device="meta")] * 2
         self._workspaces = [each.clone() for each in workspaces]
         return [
             (tensor, "adapter" if trained and trains_adapter else "weights")
@@ -83,12 +83,16 @@ class Step:
         return events
 
     def _label_counts(self) -> list[int | None]:
-        """All tokens; and as many as have whole logits, where that takes more memory."""
-        tokens = self._setup.micro_batch * (self._setup.seq_length - 1)
+        """All tokens; and as many as have whole logits, where that takes more memory (a tied
+        head's gradient is then a view, to which the engine cannot add the embedding's in place)."""
+        if self._setup.of_preferences:
+            return [None]
+        tokens = self._setup.rows * (self._setup.seq_length - 1)
         tile = 2 * min(tokens, TOKEN_CHUNK_SIZE) * _CHUNKED_LOGPROB_CHUNK_SIZE
         few = FUSED_FROM_LOGITS // self._vocabulary
         whole = WHOLE_LOGITS_BYTES * few * self._vocabulary
-        return [None, few] if 0 < few < tokens and whole > tile else [None]
+        twice = self._setup.method == "full" and self._setup.shape.tied
+        return [None, few] if 0 < few < tokens and (whole > tile or twice) else [None]
 
     def _micro_batches(self) -> None:
         for _ in range(2 if self._setup.accumulates else 1):
@@ -103,7 +107,7 @@ class Step:
     def _forward_and_backward(self) -> None:
         recorder = self._recorder
         recorder.phase = "activations"
-        shape = (self._setup.micro_batch, self._setup.seq_length)
+        shape = (self._setup.rows, self._setup.seq_length)
         ids = torch.empty(*shape, dtype=torch.int64, device="meta")
         labels = torch.empty_like(ids)
         with self._loss_told_apart():
@@ -124,14 +128,17 @@ class Step:
         def leave(gradient: Tensor) -> None:
             recorder.phase = "workspace"
 
-        handle = self._base.base_model.register_forward_hook(enter)
+        handle = _decoder(self._base).register_forward_hook(enter)
         try:
             yield
         finally:
             handle.remove()
 
     def _loss(self, ids: Tensor, labels: Tensor) -> Tensor:
-        """The trainer's choice: whole logits where they are few, else TRL's fused head."""
+        """The trainer's choice: whole logits where they are few, and for preferences, whose
+        reference is computed before; else TRL's fused head."""
+        if self._setup.of_preferences:
+            return labelled_loss_rows(self._model, ids, labels).sum()
         rows, length = ids.shape
         labelled = self._answers.labelled or rows * (length - 1)
         if labelled * self._vocabulary <= FUSED_FROM_LOGITS:
@@ -152,6 +159,11 @@ def _balance(events: list[Event]) -> None:
     events += [(key, -1) for key in left]
 
 
+def _decoder(model: Any) -> Any:
+    """The layers without the head, also where a model of several parts names another its base."""
+    return model.model if model.base_model is model else model.base_model
+
+
 def without_adapter(model: Any) -> Any:
     """The transformers model in a peft model, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -164,12 +176,14 @@ def optimizer_states(model: nn.Module, optimizer: str) -> list[Tensor]:
     for parameter in model.parameters():
         if not parameter.requires_grad or optimizer == "sgd":
             continue
+        if optimizer == "paged-adamw-8bit" and parameter.numel() >= SMALLEST_PAGED:
+            continue  # its states lie beside torch's memory
         if optimizer == "adamw":
             found += [torch.empty_like(parameter), torch.empty_like(parameter)]
             found.append(torch.empty((), device="meta"))  # the fused kernel's step counter
         elif parameter.numel() < SMALLEST_8BIT or id(parameter) in embedded:
             found += [torch.empty_like(parameter, dtype=torch.float32) for _ in range(2)]
-        elif optimizer == "adamw-8bit" or parameter.numel() < SMALLEST_PAGED:
+        else:
             found += _eight_bit_states(parameter)
     return found
 

@@ -17,7 +17,7 @@ from core.memory.setup import Setup, from_json
 
 
 def main(text: str) -> None:
-    _as_if_alone()
+    as_if_alone()
     wire = Wire()
     end_with_stdin()
     wire.send(**simulate(from_json(text)))
@@ -62,7 +62,7 @@ def parts_at_peak(events: list[tuple[int, int]], purposes: dict[int, str]) -> di
     return at_peak
 
 
-def _as_if_alone() -> None:
+def as_if_alone() -> None:
     """No network, no GPU, no notes of the libraries."""
     os.environ.update(HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="", TRL_EXPERIMENTAL_SILENCE="1")
     warnings.filterwarnings("ignore")

@@ -59,7 +59,7 @@ def test_several_answers_to_one_prompt_stay_on_one_side(
     prepared = prepare(recipe(source), tokenizer, tmp_path / "data")
     train, held = ({row.number for row in part} for part in (prepared.train, prepared.eval))
     asked = [{(number - 1) // 3 for number in side if number <= 180} for side in (train, held)]
-    assert asked[0] and asked[1]
+    assert all(asked)
     assert not asked[0] & asked[1]
     assert any(number > 180 for number in held), "a fixed prompt keeps nothing apart"
 

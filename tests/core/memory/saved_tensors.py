@@ -9,38 +9,48 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from weakref import WeakSet
 
 import torch
-from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from core.models.as_config import config_arguments
 from core.models.catalogue import ModelShape
-from core.models.families import targeted
+from core.recipe import MethodSection
+from core.training.adapters import with_adapter
 
 ROWS = 2
 
 
-def saved_per_token(
+class Kept:
+    """A tensor that autograd keeps, for as long as it does."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+
+def saved_by_a_layer(
     shape: ModelShape, method: str, rank: int, targets: str, length: int, dropout: float = 0.0
-) -> float:
-    """Bytes that one layer keeps per token."""
+) -> int:
+    """Bytes that one layer keeps of a batch of `ROWS` rows."""
     counts = [
-        _saved(_build(replace(shape, layers=layers), method, rank, targets, dropout), shape, length)
+        _saved(build(replace(shape, layers=layers), method, rank, targets, dropout), shape, length)
         for layers in (2, 3)
     ]
-    return (counts[1] - counts[0]) / (ROWS * length)
+    return counts[1] - counts[0]
 
 
-def _build(shape: ModelShape, method: str, rank: int, targets: str, dropout: float) -> Any:
+def build(shape: ModelShape, method: str, rank: int, targets: str, dropout: float = 0.0) -> Any:
+    """The model as the trainer adapts it. The base of QLoRA is not packed, which changes nothing
+    that is kept."""
     config = AutoConfig.for_model(shape.model_type, **config_arguments(shape))
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.config.use_cache = False
-    if method == "full":
-        return model.train()
-    names = [linear.name for linear in targeted(shape, targets)]
-    adapted = get_peft_model(model, LoraConfig(r=rank, target_modules=names, lora_dropout=dropout))
-    if method == "qlora":  # TRL casts the adapters of a 4-bit base; the base itself is not kept
+    section = MethodSection.model_validate(
+        {"name": method, "rank": rank, "target_modules": targets, "dropout": dropout, "layers": 99}
+    )
+    adapted = with_adapter(model, section)
+    if method == "qlora":  # TRL casts the adapters of a packed base
         for parameter in adapted.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.to(torch.bfloat16)
@@ -48,19 +58,23 @@ def _build(shape: ModelShape, method: str, rank: int, targets: str, dropout: flo
 
 
 def _saved(model: Any, shape: ModelShape, length: int) -> int:
-    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    storages: dict[int, int] = {}
-    kept: list[torch.Tensor] = []
+    held = (*model.parameters(), *model.buffers())
+    before = {each.untyped_storage().data_ptr() for each in held}
+    kept: WeakSet[Kept] = WeakSet()
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            kept.append(tensor)  # alive, so that no address is given out twice
-            storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    def pack(tensor: torch.Tensor) -> Kept:
+        found = Kept(tensor)
+        kept.add(found)
+        return found
 
     ids = torch.randint(0, shape.vocabulary, (ROWS, length))
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
         hidden = model.get_input_embeddings()(ids).requires_grad_(True)
-        model(inputs_embeds=hidden, use_cache=False).logits.sum()
-    return sum(storages.values())
+        logits = model(inputs_embeds=hidden, use_cache=False).logits.sum()
+    storages = {each.tensor.untyped_storage().data_ptr(): each.tensor for each in kept}
+    assert logits.requires_grad  # the graph is alive, and with it what it keeps
+    return sum(
+        tensor.untyped_storage().nbytes()
+        for address, tensor in storages.items()
+        if address not in before
+    )

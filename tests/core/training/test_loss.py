@@ -17,9 +17,10 @@ from transformers import (
 
 from core.data.encoding import IGNORED
 from core.recipe import MethodSection, parse_recipe
+from core.training import loss
 from core.training.adapters import with_adapter
 from core.training.loading import load_base
-from core.training.loss import labelled_loss_sum, labelled_tokens
+from core.training.loss import labelled_loss_rows, labelled_loss_sum, labelled_tokens
 from core.training.modes import measuring
 
 SHAPE = {
@@ -151,3 +152,34 @@ def test_the_head_is_left_as_it_was(tiny_model: Path) -> None:
     ids, labels, _ = batch()
     labelled_loss_sum(model, ids, labels)
     assert model(input_ids=ids).logits.shape[:2] == ids.shape
+
+
+@pytest.mark.parametrize("name", list(models()))
+def test_measured_in_parts_it_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids, labels, _ = batch()
+    model = models()[name].eval()
+    with torch.no_grad():
+        at_once = labelled_loss_rows(model, ids, labels)
+        monkeypatch.setattr(loss, "MOST_MEASURED_LOGITS", 5 * 97)
+        shown: list[int] = []
+        hook = model.get_output_embeddings().register_forward_hook(
+            lambda module, arguments, logits: shown.append(logits.shape[1])
+        )
+        in_parts = labelled_loss_rows(model, ids, labels)
+        hook.remove()
+    assert max(shown) == 5 < labelled_tokens(labels)
+    torch.testing.assert_close(in_parts, at_once)
+    torch.testing.assert_close(at_once.sum(), labelled_loss_sum(model, ids, labels))
+
+
+@pytest.mark.parametrize("method", ["lora", "prompt", "prefix"])
+def test_measured_in_parts_it_is_the_same_with_an_adapter(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, labels, _ = batch()
+    section = MethodSection.model_validate({"name": method, "virtual_tokens": 3})
+    model = with_adapter(models()["untied"], section).eval()
+    with torch.no_grad():
+        at_once = labelled_loss_rows(model, ids, labels)
+        monkeypatch.setattr(loss, "MOST_MEASURED_LOGITS", 5 * 97)
+        torch.testing.assert_close(labelled_loss_rows(model, ids, labels), at_once)
