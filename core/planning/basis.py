@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 from core.errors import UserError
 from core.hardware.machine import Gpu, Machine
+from core.memory.measured import NOTHING_SEEN, kept
 from core.planning.calibration import (
     Measurement,
     calibration_for,
@@ -17,6 +18,7 @@ from core.planning.calibration import (
 )
 from core.planning.candidates import Basis
 from core.planning.gpus import GpuModel, gpu_named, known_gpus
+from core.planning.known_memory import correction_of
 from core.planning.prices import remembered_price
 from core.planning.speed import UNKNOWN_GPU_FLOPS
 
@@ -88,6 +90,7 @@ def _known(basis: Basis, device: str, measured: Sequence[Measurement]) -> Basis:
         basis,
         device=device,
         calibration=calibration,
+        memory=correction_of(device, kept()) if basis.on_gpu else NOTHING_SEEN,
         flops=basis.flops or (UNKNOWN_GPU_FLOPS if calibration.points else None),
         dollars_per_hour=remembered_price(device) if price is None else price,
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from core.memory.measured import NOTHING_SEEN, Correction
 from core.memory.prediction import Prediction
 from core.methods import Bits, MethodName
 from core.models.catalogue import ModelCard
@@ -43,7 +44,8 @@ class Basis:
     it is not known. `device` names it, and `calibration` is what was measured on it. `cut_at` says
     for usual lengths how many of the rows are longer. `gpus` is how many train together,
     `padding` the share of a batch that is padding (None: not counted), `flash` whether flash
-    attention is there, with which rows are packed.
+    attention is there, with which rows are packed. `memory` is how measured steps on the device
+    correct the predictions.
     """
 
     rows: int
@@ -62,6 +64,7 @@ class Basis:
     gpus: int = 1
     padding: float | None = None
     flash: bool = False
+    memory: Correction = field(default=NOTHING_SEEN, compare=False)
 
     def share_cut(self, length: int) -> float | None:
         """The share of the rows that would lose their end; None where it was not counted."""

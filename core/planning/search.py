@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from core.memory.formula import predict
+from core.memory.formula import predict_setup
 from core.memory.prediction import Prediction
+from core.memory.setup import Setup
 from core.methods import METHODS, Bits, MethodName
 from core.models.catalogue import ModelCard
 from core.objectives import OBJECTIVES
@@ -175,9 +176,17 @@ def _longest(settings: Settings) -> int:
 
 
 def predicted(settings: Settings) -> Prediction:
-    """The memory that the settings need for their longest rows, on the fullest of the GPUs."""
+    """The memory that the settings need for their longest rows, on the fullest of the GPUs: as
+    steps on this device have shown it, where any have been measured."""
+    basis, setup = settings.basis, _setup(settings)
+    if not basis.on_gpu:
+        return predict_setup(setup, "cpu")
+    return basis.memory.apply(setup, predict_setup(setup))
+
+
+def _setup(settings: Settings) -> Setup:
     basis, hyper = settings.basis, settings.hyper
-    return predict(
+    return Setup(
         settings.card.shape,
         settings.method,
         hyper.rank,
@@ -186,7 +195,6 @@ def predicted(settings: Settings) -> Prediction:
         _longest(settings),
         settings.checkpointing,
         settings.optimizer,
-        device="cuda" if basis.on_gpu else "cpu",
         accumulates=settings.accumulation > basis.gpus,
         dropout=hyper.dropout,
         bits=hyper.bits,

@@ -13,6 +13,7 @@ QUERY_AND_VALUE = ("q_proj", "v_proj")
 KEY_AND_VALUE = ("k_proj", "v_proj")
 # Architectures that compute queries, keys and values in one.
 FUSED = ("query_key_value", "qkv_proj", "c_attn", "Wqkv")
+ROUTERS = (".router", ".gate")
 FEED_FORWARD_ENDS = ("down_proj", "dense_4h_to_h", "fc2", "mlp.c_proj")
 SHOWN_NAMES = 24
 
@@ -22,8 +23,10 @@ def target_modules(model: nn.Module, wanted: str | list[str]) -> str | list[str]
     paths = linear_paths(model)
     if wanted == "all-linear":
         # Where there are experts peft would adapt those too, by adding a full-sized update to all
-        # of them in every step; so it is told the names.
-        return _short_names(paths, paths) if expert_parameters(model) else wanted
+        # of them in every step; so it is told the names. Routers choose and are not adapted.
+        if not expert_parameters(model):
+            return wanted
+        return _short_names([path for path in paths if not path.endswith(ROUTERS)], paths)
     if isinstance(wanted, list):
         _check_names(wanted, paths)
         return wanted

@@ -69,7 +69,7 @@ def test_objectives_and_gpus_have_their_price() -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--method", "loha", "--bits", "4"], "LoHa trains on a base of 16 bits, not of 4"),
+        (["--method", "loha", "--bits", "4"], "LoHa trains on a base of 16 or 8 bits, not of 4"),
         (["--method", "lora", "--targets", "nonsense"], "no layer called nonsense"),
         (["--method", "lora", "--sharding", "fsdp"], "over several GPUs"),
         (["--method", "qlora", "--gpus", "2", "--sharding", "zero3"], "ZeRO-3 cannot split"),

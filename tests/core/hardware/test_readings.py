@@ -9,19 +9,14 @@ from core.hardware import host
 from core.hardware.readings import read_machine
 
 
-def test_a_reading_is_whole_and_cheap() -> None:
+def test_a_reading_is_whole() -> None:
     read_machine()
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        machine = read_machine()
-        times.append(time.perf_counter() - start)
+    machine = read_machine()
     assert machine.cores >= 1
     assert 0 < machine.ram_available <= machine.ram_total
     assert machine.disk_free is not None
     assert machine.gpus or machine.gpu_note
     assert machine.as_sample()["kind"] == "machine"
-    assert min(times) < 0.02 or machine.gpus
 
 
 def test_the_cpu_share_is_counted_over_a_time_that_means_something(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from dataclasses import fields, replace
 
 import pytest
@@ -136,14 +135,6 @@ def test_on_a_cpu_it_is_ram_without_a_cuda_context() -> None:
     shape = card_for("HuggingFaceTB/SmolLM2-135M-Instruct").shape
     prediction = predict(shape, "lora", micro_batch=8, seq_length=128, device="cpu")
     assert GIB < prediction.peak < 4 * GIB
-
-
-def test_a_prediction_takes_less_than_a_millisecond() -> None:
-    shapes = [card.shape for card in load_catalogue()]
-    start = time.perf_counter()
-    for shape in shapes:
-        predict(shape, "lora")
-    assert (time.perf_counter() - start) / len(shapes) < 1e-3
 
 
 FAMILIES = sorted({card.shape.model_type: card.shape for card in load_catalogue()}.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,9 +90,10 @@ def test_the_child_answers_and_the_answer_is_kept(
     assert found.how == "simulated"
     assert found.peak == found.parts.total == pytest.approx(predict_setup(setup).peak, rel=0.2)
     assert found.allocated < found.reserved < found.peak < found.high
-    started = time.monotonic()
+    monkeypatch.setattr(simulated, "Simulation", None)  # kept: nothing is run again
     assert simulated.simulate(setup) == found
-    assert time.monotonic() - started < 0.5
+    monkeypatch.undo()
+    monkeypatch.setenv("TUNEDECK_HOME", str(tmp_path))
     (kept,) = (tmp_path / "simulations").iterdir()
     kept.write_text("{torn")
     with pytest.raises(UserError, match="more than 0 s"):
@@ -107,10 +107,8 @@ def test_it_can_be_cancelled_and_says_what_it_cannot_do(
     setup = Setup(card_for("meta-llama/Llama-3.1-70B").shape, "lora")
     simulation = simulated.Simulation(setup)
     threading.Timer(1.5, simulation.cancel).start()
-    started = time.monotonic()
     with pytest.raises(UserError, match="cancelled"):
         simulation.run()
-    assert time.monotonic() - started < 6
     broken = replace(SMOL, model_type="no-such-architecture")
     with pytest.raises(UserError, match="cannot be simulated"):
         simulated.simulate(Setup(broken, "lora"))

@@ -6,6 +6,10 @@ import pytest
 
 from core.errors import UserError
 from core.hardware.machine import Gpu, Machine
+from core.memory.formula import predict_setup
+from core.memory.measured import Seen, keep
+from core.memory.setup import Setup
+from core.planning.calibration import installed_stack
 from core.planning.candidates import Candidate, Plan
 from core.planning.data import DataSize
 from core.planning.gpus import gpu_named, known_gpus
@@ -186,3 +190,19 @@ def test_a_shorter_length_says_what_it_saves_and_how_many_rows_it_cuts() -> None
     lever = next(one for one in levers_for(big, retune) if one.text.startswith("length"))
     assert (lever.text, lever.costs) == ("length 4096 → 2048", "truncates 4 % of rows")
     assert lever.saves > GIB
+
+
+def test_a_step_measured_on_this_gpu_corrects_the_table() -> None:
+    before = found(plan(machine(24), CHAT), "Qwen/Qwen3-8B", "qlora")
+    device = before.basis.device
+    setup = Setup(before.model.shape, "qlora", micro_batch=4, seq_length=2048)
+    parts = predict_setup(setup).parts
+    moves = parts.activations + parts.loss + parts.workspace
+    allocated = parts.total - parts.runtime + moves // 2
+    keep(Seen(device, installed_stack(), setup, allocated, allocated, allocated + GIB))
+    after = retune(found(plan(machine(24), CHAT), "Qwen/Qwen3-8B", "qlora"),
+                   micro_batch=before.micro_batch,
+                   gradient_checkpointing=before.gradient_checkpointing)  # fmt: skip
+    assert (before.prediction.how, after.prediction.how) == ("formula", "measured")
+    assert after.prediction.parts.weights == before.prediction.parts.weights
+    assert after.prediction.parts.activations > 1.2 * before.prediction.parts.activations
