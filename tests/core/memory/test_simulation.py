@@ -90,7 +90,7 @@ def test_the_child_answers_and_the_answer_is_kept(
     assert found.how == "simulated"
     assert found.peak == found.parts.total == pytest.approx(predict_setup(setup).peak, rel=0.2)
     assert found.allocated < found.reserved < found.peak < found.high
-    monkeypatch.setattr(simulated, "Simulation", None)  # kept: nothing is run again
+    monkeypatch.setattr(simulated, "Child", None)  # kept: nothing is run again
     assert simulated.simulate(setup) == found
     monkeypatch.undo()
     monkeypatch.setenv("TUNEDECK_HOME", str(tmp_path))
