@@ -45,8 +45,11 @@ NEEDS_A_SOURCE = frozenset(
     "plan view tokens find length give_up again write train_on held_out".split()  # noqa: SIM905
 )
 WELCOME = [
-    Content("Open the rows to train on: JSONL, JSON, CSV, Parquet or text; a folder; a hub id."),
-    Content.styled("Type a path above (tab completes it), or pick one of these:", "$text-muted"),
+    Content("Open rows to train on: JSONL, JSON, CSV, Parquet or text; a folder; a hub id."),
+    Content.assemble(
+        ("o", "bold $accent"),
+        (" types a path or a hub id (tab completes); or pick one of these:", "$text-muted"),
+    ),
 ]
 
 
