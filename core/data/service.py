@@ -38,6 +38,7 @@ from core.data.tokenizer import Tokenizer, load_tokenizer
 from core.data.trial import try_mapping
 from core.data.verdict import Verdict
 from core.errors import UserError
+from core.hardware.host import cores
 from core.text import printable
 
 Tell = Callable[[dict[str, Any]], None]
@@ -46,6 +47,11 @@ _REPORT_SECONDS = 1.0
 _FIRST_ROWS = 50
 _PATIENCE_SECONDS = 0.5
 _SEARCH_SECONDS = 0.15
+
+
+def _scanners() -> int:
+    """One core is left to the app: with all of them at work a key waited 73 ms for its answer."""
+    return max(1, cores() - 1)
 
 
 class Session:
@@ -128,7 +134,7 @@ class Session:
 
     def _pass(self) -> Iterator[None]:
         if self.inspection.is_large:
-            for _ in self.inspection.scan(self._stopped):
+            for _ in self.inspection.scan(self._stopped, _scanners()):
                 yield
             return
         for verdict, _ in self.inspection.steps():
