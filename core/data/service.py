@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 import traceback
@@ -49,6 +50,13 @@ _PATIENCE_SECONDS = 0.5
 _SEARCH_SECONDS = 0.15
 
 
+def _stand_back() -> None:
+    """Give way: who waits for an answer or a key comes before the pass. On Linux a thread has a
+    priority of its own; elsewhere this does nothing."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
 def _scanners() -> int:
     """One core is left to the app: with all of them at work a key waited 73 ms for its answer."""
     return max(1, cores() - 1)
@@ -83,9 +91,13 @@ class Session:
     def start(self) -> None:
         """Begin the pass and the index."""
         if isinstance(self._store, LineIndex):
-            Thread(target=self._store.build, args=(self._abandoned,), daemon=True).start()
+            Thread(target=self._index, args=(self._store,), daemon=True).start()
             self._store.begun.wait(_PATIENCE_SECONDS)
         Thread(target=self._run, daemon=True).start()
+
+    def _index(self, store: LineIndex) -> None:
+        _stand_back()
+        store.build(self._abandoned)
 
     def stop(self) -> None:
         """End the pass. The index goes on: rows stay readable."""
@@ -110,6 +122,7 @@ class Session:
 
     def _run(self) -> None:
         """The pass. An unusable source can still show here: then the report says so."""
+        _stand_back()
         told = reported = time.monotonic()
         try:
             for _ in self._pass():

@@ -3,8 +3,8 @@
     python -m tests.bench.measure_inspect [ROWS] [--tokenizer FOLDER] [--exact]
 
 Prints one JSON object: MB/s and peak memory (of the whole process tree) of both, the time until
-the first rows are there, and how long the app takes to answer a key while the pass runs. A million
-rows (the default) are 1.1 GB on disk; TMPDIR says where.
+the first rows are there, and how long the app takes to answer a key while the pass runs, and at
+rest. A million rows (the default) are 1.1 GB on disk; TMPDIR says where.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.bench.make_rows import write_rows
 from tests.bench.start_up import APP, ROOT, Terminal
 
 HIGHLIGHT = "▸".encode()
-FEWEST_KEYS, MOST_KEYS = 50, 400
+FEWEST_KEYS, MOST_KEYS, KEYS_AT_REST = 50, 400, 200
 KEY_SECONDS = 0.1
 """Between two keys."""
 
@@ -99,7 +99,7 @@ def first_rows(path: Path) -> float:
 
 def key_delays(path: Path, folder: Path) -> dict[str, Any]:
     """Milliseconds from a key to the frame that answers it, in the app in a pty, all through a
-    pass: the highlight goes a row down, again and again."""
+    pass and then, as the baseline, at rest: the highlight goes a row down, again and again."""
     environment = {**os.environ, "TERM": "xterm-256color", "TUNEDECK_HOME": str(folder),
                    "PYTHONPATH": str(ROOT)}  # fmt: skip
     terminal = Terminal(APP, environment)
@@ -107,20 +107,33 @@ def key_delays(path: Path, folder: Path) -> dict[str, Any]:
     for typed, answer in (("2", b"Source"), ("o", b""), (f"{path}\r", HIGHLIGHT)):
         terminal.type(typed)
         terminal.read_for(20 if answer else 1, until=answer or None)
-    delays: list[float] = []
+    busy: list[float] = []
     peak, process = 0, psutil.Process(terminal.pid)
-    while len(delays) < FEWEST_KEYS or (scanners(process) and len(delays) < MOST_KEYS):
-        terminal.read_for(KEY_SECONDS)
-        started = time.perf_counter()
-        terminal.type("j")
-        received = terminal.read_for(20, until=HIGHLIGHT)
-        if HIGHLIGHT not in received:
-            raise SystemExit(f"no answer to a key: {received[-400:]!r}")
-        delays.append(1000 * (time.perf_counter() - started))
-        if not len(delays) % 20:
+    while len(busy) < FEWEST_KEYS or (scanners(process) and len(busy) < MOST_KEYS):
+        busy.append(answered(terminal))
+        if not len(busy) % 20:
             peak = max(peak, tree_memory(process))
+    while scanners(process):
+        terminal.read_for(1)
+    terminal.read_for(3)
+    resting = [answered(terminal) for _ in range(KEYS_AT_REST)]
     terminal.close()
-    return {**percentiles(delays), "peak_mb": peak >> 20}
+    return {
+        "while_inspecting": percentiles(busy),
+        "at_rest": percentiles(resting),
+        "peak_mb": peak >> 20,
+    }
+
+
+def answered(terminal: Terminal) -> float:
+    """Press the key for the next row; milliseconds until the highlight is there."""
+    terminal.read_for(KEY_SECONDS)
+    started = time.perf_counter()
+    terminal.type("j")
+    received = terminal.read_for(20, until=HIGHLIGHT)
+    if HIGHLIGHT not in received:
+        raise SystemExit(f"no answer to a key: {received[-400:]!r}")
+    return 1000 * (time.perf_counter() - started)
 
 
 def scanners(process: psutil.Process) -> bool:
@@ -135,6 +148,7 @@ def percentiles(delays: list[float]) -> dict[str, Any]:
         "median_ms": round(ordered[len(ordered) // 2], 1),
         "p95_ms": round(ordered[len(ordered) * 95 // 100], 1),
         "worst_ms": round(ordered[-1], 1),
+        "over_50_ms": sum(delay > 50 for delay in ordered),
     }
 
 
@@ -159,7 +173,7 @@ def main() -> None:
                 {
                     "megabytes": round(megabytes),
                     "first_rows_seconds": first_rows(path),
-                    "keys_while_inspecting": key_delays(path, Path(folder) / "home"),
+                    "keys": key_delays(path, Path(folder) / "home"),
                     "inspect": found,
                     "datasets": baseline,
                 },

@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.reactive import var
+from textual.timer import Timer
 from textual.widgets import Input, Static
 
 from core.data.advice import advise
@@ -37,6 +38,9 @@ from tui.widgets.statistics import StatisticsView
 
 VIEWS = ("rows", "problems", "statistics", "advice", "columns")
 ASK_AGAIN_SECONDS = 0.2
+REST_SECONDS = 0.05
+"""How long the highlight stays on a row before the pane shows it: a key that is held moves on
+first, and the pane costs more than the highlight."""
 
 
 class DataViews(Vertical):
@@ -56,6 +60,7 @@ class DataViews(Vertical):
         self._search = ""
         self._searching = False
         self._advised = ""
+        self._resting: Timer | None = None
         self._back_to = 0
         """The row to go back to when a source that was opened again has come so far."""
 
@@ -249,7 +254,9 @@ class DataViews(Vertical):
     @on(LineTable.Highlighted)
     def _highlighted(self, event: LineTable.Highlighted) -> None:
         if event.table.id == self.view:
-            self._show_pane()
+            if self._resting is not None:
+                self._resting.stop()
+            self._resting = self.set_timer(REST_SECONDS, self._show_pane)
 
     @on(LineTable.Opened)
     def _line_opened(self, event: LineTable.Opened) -> None:

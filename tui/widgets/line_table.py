@@ -20,6 +20,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.visual import Visual
 
+from tui.widgets.painted import set_height
+
 GAP = 2
 MARK_WIDTH = 2
 MARK = "▸ "
@@ -123,6 +125,12 @@ class LineTable(ScrollView, can_focus=True):
         self._resize_to(count)
         self.refresh()
 
+    def grow_to(self, count: int) -> None:
+        """More rows at the end of the source; those in view stay as they are drawn."""
+        before = self.count
+        self._resize_to(count)
+        self.refresh_rows([index for index in self.in_view if index >= before])
+
     def refresh_rows(self, indices: Sequence[int]) -> None:
         """Repaint these rows, where they are in view."""
         first = round(self.scroll_y)
@@ -149,7 +157,7 @@ class LineTable(ScrollView, can_focus=True):
     def _resize_to(self, count: int) -> None:
         if count != self.count:
             self.count = count
-            self.virtual_size = Size(self.line_width, count + 1)
+            set_height(self, self.line_width, count + 1)
             self.cursor = self.validate_cursor(self.cursor)
 
     # The cursor

@@ -8,11 +8,23 @@ from rich.cells import cell_len
 from rich.style import Style
 from textual.content import Content
 from textual.geometry import Region, Size
+from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.visual import Visual
 from textual.widget import Widget
 
 Cells = list[tuple[str, Style | None]]
+
+
+def set_height(view: ScrollView, width: int, height: int) -> None:
+    """Give a view that scrolls this many lines. The screen is laid out only where the bar comes
+    or goes: that costs as much as all else that a key does."""
+    room = view.size.height
+    if room and (view.virtual_size.height > room) == (height > room) and view.is_mounted:
+        view.set_reactive(Widget.virtual_size, Size(width, height))
+        view.vertical_scrollbar.window_virtual_size = height
+    else:
+        view.virtual_size = Size(width, height)
 
 
 class Painted(Widget):

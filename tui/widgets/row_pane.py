@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.widgets import Static
+from textual.scroll_view import ScrollView
+from textual.selection import Selection
+from textual.strip import Strip
+from textual.visual import Visual
 
 from core.data.encoded import Span, SpanKind
 from core.data.rows import RowDetail, RowTokens, TokenSequence
 from core.units import count_text
+from tui.widgets.painted import set_height
 
 MOST_CHARACTERS = 20_000
 MOST_TOKENS = 4_000
@@ -36,16 +39,51 @@ class Pane(VerticalScroll):
     ]
 
 
-class RowPane(Pane):
-    """The row itself."""
+class RowPane(ScrollView, can_focus=True):
+    """The row itself. It keeps its lines: a text of every height in a `Static` would have the
+    whole screen laid out at every row."""
 
-    def compose(self) -> ComposeResult:
-        yield Static(id="row-text", markup=False)
+    BINDINGS: ClassVar[list[BindingType]] = Pane.BINDINGS
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self._content = Content("")
+        self._strips: list[Strip] = []
 
     def show(self, content: Content) -> None:
         """Show this from its top."""
-        self.query_one(Static).update(content)
-        self.scroll_home(animate=False)
+        self._content = content
+        self._wrap()
+        self.scroll_to(y=0, animate=False, immediate=True)
+
+    def _wrap(self) -> None:
+        width = self.scrollable_content_region.width
+        style = self.visual_style
+        self._strips = (
+            Visual.to_strips(self, self._content, width, None, style, pad=True) if width else []
+        )
+        set_height(self, width, len(self._strips))
+        self.refresh()
+
+    def on_resize(self) -> None:
+        self._wrap()
+
+    def notify_style_update(self) -> None:
+        """A new theme: everything is drawn again."""
+        super().notify_style_update()
+        self.call_after_refresh(self._wrap)
+
+    def render_line(self, y: int) -> Strip:
+        line = y + round(self.scroll_y)
+        if line < len(self._strips):
+            return self._strips[line]
+        return Strip.blank(self.size.width, self.visual_style.rich_style)
+
+    def selection_updated(self, selection: Selection | None) -> None:
+        self._wrap()
+
+    def get_selection(self, selection: Selection) -> tuple[str, str]:
+        return selection.extract(self._content.plain), "\n"
 
 
 def readable(detail: RowDetail) -> Content:

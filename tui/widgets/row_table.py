@@ -68,9 +68,12 @@ class RowTable(LineTable):
             return
         last = self.count // PAGE
         if len(self._pages.get(last, ())) < PAGE:
-            self._pages.pop(last, None)
+            self._stale.add(last)
             self._asked.discard(last)
-        self._show_rows(total)
+        if self.columns != columns(max(total, self._highest)):
+            self._show_rows(total)
+        else:
+            self.grow_to(total)
 
     def ask_for_more(self) -> None:
         """Ask for the last page again: more rows match by now."""
