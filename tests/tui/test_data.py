@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.selection import Selection
 
 from core.data.report import merged_bins
 from tests.tui.conftest import HOSTILE, SIZES, Open, sees, shown, until
 from tui.app import TuneDeck
 from tui.deck import Deck
 from tui.widgets.path_input import complete_path
+from tui.widgets.row_pane import RowPane
 from tui.widgets.row_table import RowTable
 
 
@@ -380,6 +382,43 @@ async def test_a_hundred_thousand_rows_scroll(
         await sees(pilot, f"q{count - 1}")
         await pilot.press("pageup", "home")
         await sees(pilot, "q0 ")
+
+
+async def test_rows_that_come_and_rows_that_are_read_lay_nothing_out_anew(
+    opened: Open, tmp_path: Path, tiny_model: Path
+) -> None:
+    """A layout of the screen costs as much as all else that a key does."""
+    path = write(
+        tmp_path / "many.jsonl", [turn(f"Question {i}?", f"{i} it is.") for i in range(900)]
+    )
+    async with opened((120, 36), deck_for(path, tiny_model), "data") as pilot:
+        await sees(pilot, "900 usable")
+        await sees(pilot, "Question 0?")
+        table, layouts = pilot.app.screen.query_one(RowTable), []
+        await pilot.pause(0.3)
+        screen = pilot.app.screen
+        screen.screen_layout_refresh_signal.subscribe(screen, lambda _: layouts.append(1))
+        table.grow(950)
+        await pilot.press("j")
+        await sees(pilot, "many.jsonl:2")
+        assert table.count == 950
+        assert table.max_scroll_y == 950 + 1 - table.size.height
+        assert not layouts
+
+
+async def test_the_text_of_a_row_can_be_selected_and_scrolled(
+    opened: Open, tmp_path: Path, tiny_model: Path
+) -> None:
+    words = " ".join(f"word{i}" for i in range(900))
+    path = write(tmp_path / "long.jsonl", [turn("Say much.", words)])
+    async with opened((120, 36), deck_for(path, tiny_model), "data") as pilot:
+        await sees(pilot, "long.jsonl:1")
+        pane = pilot.app.screen.query_one(RowPane)
+        assert "word899" not in shown(pilot)
+        pane.focus()
+        await pilot.press("G")
+        await sees(pilot, "word899")
+        assert pane.get_selection(Selection(None, None))[0].endswith("word899")
 
 
 def test_a_path_is_completed_as_far_as_it_is_certain(tmp_path: Path) -> None:
