@@ -23,11 +23,7 @@ from tui.data_session import DataSession, Source
 from tui.screens.place import Place
 from tui.threads import hand_over
 from tui.widgets.column_mapping import ColumnMapping
-from tui.widgets.data_lines import (
-    error_lines,
-    head_lines,
-    pass_line,
-)
+from tui.widgets.data_lines import WELCOME, error_lines, head_lines, pass_line
 from tui.widgets.data_views import DataViews
 from tui.widgets.errands import Errands
 from tui.widgets.line_input import LineInput
@@ -44,13 +40,6 @@ NO_SOURCE = "Open a source first: o types a path, ^t shows the files."
 NEEDS_A_SOURCE = frozenset(
     "plan view tokens find length give_up again write train_on held_out".split()  # noqa: SIM905
 )
-WELCOME = [
-    Content("Open rows to train on: JSONL, JSON, CSV, Parquet or text; a folder; a hub id."),
-    Content.assemble(
-        ("o", "bold $accent"),
-        (" types a path or a hub id (tab completes); or pick one of these:", "$text-muted"),
-    ),
-]
 
 
 class DataScreen(Place):

@@ -25,6 +25,13 @@ UNRECOGNISED = UserError(
     "No format is recognised: no column has a known name.",
     "Columns (←→) asks which has which role.",
 )
+WELCOME = [
+    Content("Open rows to train on: JSONL, JSON, CSV, Parquet or text; a folder; a hub id."),
+    Content.assemble(
+        ("o", "bold $accent"),
+        (" types a path or a hub id (tab completes); or pick one of these:", "$text-muted"),
+    ),
+]
 NO_PROBLEMS = Content.styled("No problems have been found.", "$text-muted")
 TRAINED = {"assistant": "", "last": "last answers only", "all": "every token trained"}
 """What of the rows is trained; the usual is not worth a word."""
