@@ -29,6 +29,7 @@ PLAN_KEYS: list[BindingType] = [
     Binding("f", "turn('packing',1)", "Packing: rows end to end", show=False),
     Binding("O", "objective", "Objective", show=False, tooltip="What the rows are for"),
     Binding("w", "gpus", "GPUs", show=False, tooltip="How many GPUs train together"),
+    Binding("W", "turn('sharding',1)", "Sharding", show=False, tooltip="Copies or parts of it"),
     Binding("u", "undo", "Undo the turns", show=False, tooltip="Back to the proposed values"),
     Binding("m", "model", "Model", tooltip="Only one model, also one that is not listed"),
     Binding("dollar_sign", "price", "Price", key_display="$", tooltip="Dollars per hour"),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from core.memory.setup import Sharding
 from core.methods import METHODS
-from core.objectives import OBJECTIVES
 from core.planning.candidates import Candidate
-from core.planning.search import checkpointings, retune
-from core.recipe import Switch
+from core.planning.retuning import retune
+from core.planning.search import checkpointings
+from core.planning.settings import SHARDINGS, packing_refusal, settings_of, sharding_refusal
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -23,7 +24,6 @@ RATES = (
 )  # fmt: skip
 OPTIMIZERS = ("adamw", "adamw-8bit", "paged-adamw-8bit", "sgd")
 TARGETS = ("all-linear", "attention-all", "attention")
-PACKING: tuple[Switch, ...] = ("auto", True, False)
 T = TypeVar("T", int, float)
 
 
@@ -41,13 +41,26 @@ def why_not(candidate: Candidate, knob: str) -> str | None:
         return f"{method.title} has its own places in the model."
     if knob == "checkpointing" and len(checkpointings(candidate.method)) == 1:
         return f"{method.title} does not go with gradient checkpointing."
-    if knob == "packing" and not OBJECTIVES[candidate.basis.objective].is_of_tokens:
-        return f"{OBJECTIVES[candidate.basis.objective].title} compares whole rows."
-    if knob == "packing" and method.kind == "soft-prompt":
-        return "A soft prompt stands before every row."
+    if knob == "packing" and (reason := packing_refusal(settings_of(candidate))):
+        return f"{reason[:1].upper()}{reason[1:]}."
+    if knob == "sharding" and candidate.basis.gpus == 1:
+        return "Sharding is for several GPUs: w chooses how many."
     if knob == "bits" and len(method.bits) == 1:
         return f"{method.title} trains on a base of {method.bits[0]} bits only."
     return None
+
+
+def passed_over(candidate: Candidate, knob: str) -> str | None:
+    """Why the next setting of the knob cannot be, so that it turns to the one after that."""
+    if knob != "sharding":
+        return None
+    at = SHARDINGS.index(_shared_how(candidate))
+    return sharding_refusal(settings_of(candidate), SHARDINGS[(at + 1) % len(SHARDINGS)])
+
+
+def _shared_how(candidate: Candidate) -> Sharding:
+    """`auto` is a copy on each GPU, as long as one fits."""
+    return "ddp" if candidate.sharding == "auto" else candidate.sharding
 
 
 def _size(candidate: Candidate, step: int) -> Candidate:
@@ -87,8 +100,16 @@ def _optimizer(candidate: Candidate, step: int) -> Candidate:
 
 
 def _packing(candidate: Candidate, step: int) -> Candidate:
-    at = PACKING.index(candidate.hyper.packing)
-    return retune(candidate, packing=PACKING[(at + step) % len(PACKING)])
+    """On and off; what a recipe leaves to the trainer first becomes the other of what that does."""
+    return retune(candidate, packing=not candidate.packed)
+
+
+def _sharding(candidate: Candidate, step: int) -> Candidate:
+    """Round and round what the method and its bits go with."""
+    settings = settings_of(candidate)
+    there = [how for how in SHARDINGS if not sharding_refusal(settings, how)]
+    at = there.index(_shared_how(candidate))
+    return retune(candidate, sharding=there[(at + step) % len(there)])
 
 
 def _checkpointing(candidate: Candidate, step: int) -> Candidate:
@@ -106,6 +127,7 @@ _KNOBS: dict[str, Callable[[Candidate, int], Candidate]] = {
     "checkpointing": _checkpointing,
     "bits": _bits,
     "packing": _packing,
+    "sharding": _sharding,
     "targets": _targets,
 }
 

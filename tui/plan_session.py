@@ -13,7 +13,7 @@ from core.planning.data import DataSize, size_of
 from core.planning.learning import measurements
 from core.planning.planner import plan
 from core.planning.recipes import recipe_for
-from core.planning.search import retune
+from core.planning.retuning import retune
 from core.recipe import Recipe
 from tui.deck import Deck
 

@@ -174,6 +174,8 @@ def moments(setup: Setup, profile: Profile, device: Device) -> list[Moment]:
     tokens = setup.rows * length
     if setup.method == "prefix":  # what is attended to, and not computed
         length += setup.virtual_tokens
+    if setup.one_mask:
+        length = tokens
     layer, count, gradients = profile.layer, profile.differentiated, profile.gradients
     saved = layer.saved(tokens, length)
     forward, backward = layer.forward_peak(tokens, length), layer.backward_peak(tokens, length)
@@ -241,7 +243,9 @@ def profile_of(setup: Setup) -> Profile:
         setup.optimizer,
         setup.layers,
         setup.virtual_tokens,
-        setup.method == "prefix" or setup.seq_length > (window(setup.shape) or setup.seq_length),
+        setup.method == "prefix"
+        or setup.one_mask
+        or setup.seq_length > (window(setup.shape) or setup.seq_length),
     )
 
 

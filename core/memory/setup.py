@@ -24,9 +24,9 @@ class Setup:
 
     `accumulates`: gradients outlive a micro-batch. `expandable`: segments that grow, as the
     trainer asks of torch's allocator. `bits` are those of the base's weights, None the method's
-    usual; `layers` and `virtual_tokens` as in a recipe's `method`. Packed rows are full ones:
-    `micro_batch` of them, `seq_length` long. `gpus` counts those of all machines; the prediction
-    is for the fullest of them.
+    usual; `layers` and `virtual_tokens` as in a recipe's `method`. `gpus` counts those of all
+    machines; the prediction is for the fullest of them. `one_mask`: the rows of a micro-batch stand
+    end to end, kept apart by a mask of all their tokens by all their tokens.
     """
 
     shape: ModelShape
@@ -46,6 +46,7 @@ class Setup:
     objective: Objective = "sft"
     gpus: int = 1
     sharding: Sharding = "auto"
+    one_mask: bool = False
 
     @property
     def base_bits(self) -> Bits:

@@ -151,6 +151,12 @@ def _experts(shape: ModelShape) -> int:
     return count * 3 * h * width + router
 
 
+def keeps_rows_apart(shape: ModelShape) -> bool:
+    """Whether positions that start again begin a new row for its attention, so that rows can be
+    packed. In transformers 5 BLOOM is given none, and GPT-OSS makes its mask without them."""
+    return shape.model_type not in ("bloom", "gpt_oss")
+
+
 def window(shape: ModelShape) -> int | None:
     """Beyond how many tokens most layers look back no further, and so need a mask."""
     if shape.model_type != "gemma3_text":

@@ -13,6 +13,7 @@ from core.planning.calibration import Measurement
 from core.planning.candidates import Candidate, Plan
 from core.planning.elsewhere import Managed, Rented, managed, rented
 from core.planning.gpus import prices_dated
+from core.planning.sources import sources
 
 
 def plan_as_json(plan: Plan, measured: Sequence[Measurement] = ()) -> dict[str, Any]:
@@ -83,10 +84,12 @@ def candidate_as_json(candidate: Candidate) -> dict[str, Any]:
         "objective": candidate.basis.objective,
         "bits": candidate.hyper.bits or METHODS[candidate.method].bits[0],
         "gpus": candidate.basis.gpus,
-        "packing": candidate.hyper.packing,
+        "sharding": candidate.sharding,
+        "packing": candidate.packed,
         "learning_rate": candidate.hyper.learning_rate,
         "rank": candidate.hyper.rank,
         "epochs": candidate.hyper.epochs,
+        "sources": sources(candidate),
         "peak_bytes": candidate.prediction.peak,
         "low_bytes": candidate.prediction.low,
         "high_bytes": candidate.prediction.high,

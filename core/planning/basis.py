@@ -21,8 +21,9 @@ from core.planning.gpus import GpuModel, gpu_named, known_gpus
 from core.planning.known_memory import correction_of
 from core.planning.prices import remembered_price
 from core.planning.speed import UNKNOWN_GPU_FLOPS
+from core.training.choices import AMPERE, HOPPER
+from core.units import bytes_text
 
-FLASH_CAPABILITY = (8, 0)
 USABLE_RAM = 0.85  # the rest is left to the system and the app
 
 
@@ -39,7 +40,7 @@ def with_device(
     """
     if gpu is not None:
         return _elsewhere(basis, gpu, free_bytes, measured)
-    best, together = machine.best_gpu(), _together(machine, basis.gpus)
+    best, together, asked = machine.best_gpu(), _together(machine, basis.gpus), basis.gpus
     if best is None and free_bytes is None:
         free = int(machine.ram_available * USABLE_RAM)
         basis = replace(basis, gpus=1)
@@ -57,13 +58,16 @@ def with_device(
         flash=_flash(best.capability if best else None),
     )
     if free_bytes is not None:
-        basis = replace(basis, free_bytes=free_bytes, gpu="auto")
+        basis = replace(basis, free_bytes=free_bytes, gpu="auto", gpus=asked)
     return _known(basis, device, measured)
 
 
 def _flash(capability: tuple[int, int] | None) -> bool:
     """Whether the trainer finds flash attention for a card of this generation."""
-    return (capability or (0, 0)) >= FLASH_CAPABILITY and find_spec("flash_attn") is not None
+    generation = capability or (0, 0)
+    if generation[0] == HOPPER[0] and find_spec("flash_attn_interface") is not None:
+        return True
+    return generation >= AMPERE and find_spec("flash_attn") is not None
 
 
 def _together(machine: Machine, count: int) -> list[Gpu]:
@@ -105,6 +109,7 @@ def on_gpu_model(basis: Basis, known: GpuModel, measured: Sequence[Measurement])
         flops=known.flops,
         dollars_per_hour=None,
         gpu="auto",
+        flash=known.bf16 and _flash(AMPERE),  # what is installed here would be there
     )
     return _known(there, known.name, measured)
 
@@ -123,5 +128,11 @@ def _elsewhere(
     price = there.dollars_per_hour if basis.dollars_per_hour is None else basis.dollars_per_hour
     if price is None and known.price:
         price = sum(known.price) / 2
+    if free_bytes is not None and free_bytes > known.memory:
+        raise UserError(
+            f"{known.name} has {bytes_text(known.memory)}, less than the "
+            f"{bytes_text(free_bytes)} asked for.",
+            "Give less memory, or another GPU.",
+        )
     free = there.free_bytes if free_bytes is None else free_bytes
     return replace(there, free_bytes=free, dollars_per_hour=price)

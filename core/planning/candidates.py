@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from core.memory.measured import NOTHING_SEEN, Correction
 from core.memory.prediction import Prediction
+from core.memory.setup import Sharding
 from core.methods import Bits, MethodName
 from core.models.catalogue import ModelCard
 from core.objectives import ObjectiveName
@@ -44,8 +45,8 @@ class Basis:
     it is not known. `device` names it, and `calibration` is what was measured on it. `cut_at` says
     for usual lengths how many of the rows are longer. `gpus` is how many train together,
     `padding` the share of a batch that is padding (None: not counted), `flash` whether flash
-    attention is there, with which rows are packed. `memory` is how measured steps on the device
-    correct the predictions.
+    attention is there, which needs no mask to keep packed rows apart. `memory` is how measured
+    steps on the device correct the predictions.
     """
 
     rows: int
@@ -87,7 +88,8 @@ class Basis:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One row of the Plan table. `why` is the sentence that recommends or explains it.
+    """One row of the Plan table. `why` is the sentence that recommends or explains it. `packed`:
+    whether rows stand end to end in a micro-batch, as `hyper.packing` turns out here.
 
     `seconds` is the middle of `seconds_low` to `seconds_high`, which `pace` says: wide where the
     utilisation is assumed, narrow where it was measured.
@@ -109,6 +111,8 @@ class Candidate:
     basis: Basis
     score: float = 0.0
     pace: Pace = ASSUMED
+    packed: bool = False
+    sharding: Sharding = "auto"
 
     @property
     def steps(self) -> int:

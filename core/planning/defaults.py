@@ -1,32 +1,6 @@
 """Hyper-parameters to start from, by the size of the data, the model, the method, the objective.
 
-Everywhere: cosine schedule with 3-10 % warm-up, which the QLoRA, Zephyr and Tülu recipes share;
-3 epochs under 1,000 rows, 2 under 10,000, 1 above; an effective batch of 8-32; rank 16, and 32 from
-10,000 rows on (Biderman et al. 2024, arXiv 2405.09673: more data wants more rank); alpha twice the
-rank. Small models bear, and need, higher rates: 135M learned a narrow job at 1e-3.
-
-What departs from that, and by whom it was found:
-
-============ ======================================================================================
-full         2e-5 up to 8B, 1e-5 above (Llama 2, arXiv 2307.09288; Alpaca: 7B 2e-5, 13B 1e-5)
-lora, qlora  2e-4, 1e-4 from 30B on (QLoRA, arXiv 2305.14314)
-rslora       rank 64, alpha 16: α/√r = 2 is LoRA's usual scale (arXiv 2312.03732)
-dora         half of LoRA's rate (arXiv 2402.09353: 1e-4 on Llama 3 8B)
-pissa        2e-5 with alpha = rank (arXiv 2404.02948): it begins at the largest components
-lora+        half of LoRA's rate for A, 16 times that for B (arXiv 2402.12354)
-vera         rank 256, 4e-3 (arXiv 2310.11454)
-adalora      5e-4 (arXiv 2303.10512)
-ia3          3e-3 (T-Few, arXiv 2205.05638)
-loha, lokr   alpha = rank, LoRA's rate (LyCORIS, arXiv 2309.14859)
-oft          LoRA's rate: papers on language models (arXiv 2506.19847) stay between 1e-4 and 4e-4
-prefix       1e-2, prompt 3e-2, p-tuning 1e-3 (its network bears less): peft's own examples, far
-             above the 5e-5 of arXiv 2101.00190; and 5 epochs, for they learn slowly
-last-layers  twice the rate of full (ULMFiT, arXiv 1801.06146: upper layers bear more)
-dpo, kto     a fortieth: 5e-6 for LoRA, 5e-7 for full (Zephyr, arXiv 2310.16944; KTO, arXiv
-             2402.01306), 1-2 epochs, beta 0.1 (DPO, arXiv 2305.18290)
-orpo         two fifths: 8e-5 for LoRA, 8e-6 for full (arXiv 2403.07691), beta 0.1
-pretrain     rank 64 and one epoch (arXiv 2405.09673), full at half the rate (arXiv 2403.08763)
-============ ======================================================================================
+Where each is from, and which are our own choice, `core.planning.sources` says, also to the user.
 """
 
 from __future__ import annotations
@@ -40,7 +14,8 @@ from core.planning.candidates import Hyper
 FEW_ROWS, MANY_ROWS = 1_000, 10_000
 SHORT_RUN_STEPS = 100
 SOFT_PROMPT_EPOCHS = 5.0
-PREFERENCE_RATE = {"dpo": 1 / 40, "kto": 1 / 40, "orpo": 2 / 5}
+PREFERENCE_RATE = {"dpo": 1 / 40, "kto": 1 / 40, "orpo": 1 / 4}
+"""Of the rate for supervised training."""
 TINY, SMALL, LARGE = 3e8, 1e9, 3e10
 """Parameters below or above which another learning rate is usual."""
 

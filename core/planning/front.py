@@ -6,23 +6,24 @@ turn out no worse. What is left are choices: more memory for less time, or a row
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
+from core.memory.setup import Sharding
 from core.methods import MethodName
 from core.models.catalogue import ModelCard
 from core.planning.candidates import Basis, Candidate
-from core.planning.defaults import defaults
 from core.planning.search import (
-    Settings,
     checkpointings,
     default_length,
-    effort,
+    halves,
     lengths_that_cut_few,
     optimizers,
-    priced,
+    packings,
+    start_at,
 )
+from core.planning.settings import Settings, effort_of, priced
 
 ALIKE = 0.03
 """A share of time or memory that is not worth a choice of its own."""
@@ -30,39 +31,39 @@ COMPRESSED = -0.05  # points: 8-bit states make the updates slightly noisier
 
 
 def front(
-    card: ModelCard, method: MethodName, basis: Basis, seq_length: int | None = None
+    card: ModelCard,
+    method: MethodName,
+    basis: Basis,
+    seq_length: int | None = None,
+    sharding: Sharding = "auto",
 ) -> list[Candidate]:
     """The settings that fit and that no other beats, the quickest first."""
-    found = [one for one in map(priced, _settings(card, method, basis, seq_length)) if one.fits]
+    tried = map(priced, _settings(card, method, basis, seq_length, sharding))
     kept: list[Candidate] = []
-    for one in sorted(found, key=lambda c: (effort(c), c.prediction.peak, -_points(c))):
+    for one in sorted(
+        (one for one in tried if one.fits),
+        key=lambda c: (effort_of(c), c.prediction.peak, -_points(c)),
+    ):
         if not any(_dominates(other, one) for other in kept):
             kept.append(one)
     return kept
 
 
 def _settings(
-    card: ModelCard, method: MethodName, basis: Basis, seq_length: int | None
+    card: ModelCard, method: MethodName, basis: Basis, seq_length: int | None, sharding: Sharding
 ) -> Iterator[Settings]:
-    hyper = defaults(basis.rows, card.shape.parameters, method, basis.objective)
     whole = seq_length or default_length(basis, card)
     lengths = [whole] if seq_length else [whole, *lengths_that_cut_few(basis, whole)[:2]]
-    start = Settings(card, method, hyper, basis, whole)
-    for length, optimizer, checkpointing, micro in product(
+    start = start_at(card, method, basis, whole, sharding)
+    for length, packing, optimizer, checkpointing, micro in product(
         lengths,
+        packings(start),
         optimizers(method),
         checkpointings(method),
-        _micro_batches(hyper.effective_batch, basis),
+        halves(max(1, start.hyper.effective_batch // basis.gpus)),
     ):
         turned = replace(start, length=length, optimizer=optimizer, checkpointing=checkpointing)
-        yield turned.with_rows(micro)
-
-
-def _micro_batches(effective: int, basis: Basis) -> Iterable[int]:
-    micro = max(1, effective // basis.gpus)
-    while micro >= 1:
-        yield micro
-        micro //= 2
+        yield turned.with_packing(packing).with_rows(micro)
 
 
 def _dominates(quicker: Candidate, other: Candidate) -> bool:

@@ -36,6 +36,11 @@ def _choices(candidate: Candidate) -> Iterator[tuple[str, str, dict[str, Any]]]:
     if not candidate.gradient_checkpointing and method.allows_checkpointing:
         change = {"gradient_checkpointing": True}
         yield "gradient checkpointing", "up to half as much compute again", change
+    if candidate.packed and not basis.flash:
+        yield "rows below each other, not end to end", "padding instead", {"packing": False}
+    if basis.gpus > 1 and candidate.sharding in ("auto", "ddp") and method.can_be_split:
+        text = f"a part of the model on each of the {basis.gpus} GPUs (fsdp)"
+        yield text, "they exchange weights, too", {"sharding": "fsdp"}
     if candidate.micro_batch > 1:
         smaller = candidate.micro_batch // 2
         text = f"micro-batch {candidate.micro_batch} → {smaller}"

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 
+from core.errors import UserError
 from core.hardware.machine import Gpu, Machine
-from core.methods import MethodName
+from core.memory.setup import Sharding
+from core.methods import METHODS, MethodName
 from core.models.catalogue import ModelCard, load_catalogue
 from core.objectives import ObjectiveName
 from core.planning.basis import with_device
@@ -18,7 +20,9 @@ from core.planning.front import front
 from core.planning.levers import levers_for
 from core.planning.presets import candidate_of
 from core.planning.ranking import recommend
-from core.planning.search import candidate_for, retune
+from core.planning.retuning import retune
+from core.planning.search import USUAL_LENGTH, candidate_for, start_at
+from core.planning.settings import sharding_refusal
 from core.recipe import Recipe
 from core.units import GIB, bytes_text, duration_text
 
@@ -27,6 +31,7 @@ OFFERED: tuple[MethodName, ...] = ("lora", "qlora", "full")
 DORA_FROM_ROWS = 2_000
 """From where on DoRA's little gain is worth its time."""
 MOST_PARAMETERS_ON_CPU = 2e9
+UNNAMED = 'No GPU was named (--gpu "RTX 4090" does, beside --vram)'
 
 
 def plan(
@@ -41,11 +46,13 @@ def plan(
     free_bytes: int | None = None,
     gpu: str | None = None,
     gpus: int = 1,
+    sharding: Sharding = "auto",
     measured: Sequence[Measurement] = (),
     recipe: Recipe | None = None,
 ) -> Plan:
     """The table for this data on this machine, or for another GPU: one with `free_bytes`, or one
-    of presets/gpus.yaml by its name. `measured` corrects the speeds that are assumed. The objective
+    of presets/gpus.yaml by its name, or both. `sharding`: how several GPUs hold the model, where
+    the method can. `measured` corrects the speeds that are assumed. The objective
     follows from the data unless it is given. For a single model every setting is listed that no
     other one beats; with a `recipe` that is the only candidate, as it stands."""
     goal = recipe.objective.name if recipe else objective or usual_objective(size.format)
@@ -57,11 +64,11 @@ def plan(
     )  # fmt: skip
     basis = with_device(machine, data, free_bytes, gpu, measured)
     if recipe is not None:
-        candidates = [candidate_of(recipe, basis)]
+        candidates, left_out = [candidate_of(recipe, basis)], []
     else:
         cards = list(models) if models is not None else _worth_listing(load_catalogue(), basis)
-        wanted = methods or _offered(basis)
-        candidates = _ranked(_candidates(cards, wanted, basis, seq_length))
+        wanted, left_out = _splittable(methods or _offered(basis), cards, basis, sharding)
+        candidates = _ranked(_candidates(cards, wanted, basis, seq_length, sharding))
     starred = 0 if candidates and candidates[0].fits else None
     if starred is not None:
         candidates[0] = replace(candidates[0], why=recommend(candidates[0]))
@@ -73,7 +80,7 @@ def plan(
         candidates=tuple(candidates),
         recommended=starred,
         levers=levers_for(closest, retune) if starred is None and closest else (),
-        note=_note(machine, basis, candidates, starred),
+        note=_note(machine, basis, candidates, starred, _few(gpus, basis) + left_out),
         basis=basis,
     )
 
@@ -85,17 +92,44 @@ def _offered(basis: Basis) -> tuple[MethodName, ...]:
     return (*OFFERED, "dora") if basis.rows >= DORA_FROM_ROWS else OFFERED
 
 
+def _splittable(
+    methods: Sequence[MethodName], cards: Sequence[ModelCard], basis: Basis, sharding: Sharding
+) -> tuple[list[MethodName], list[str]]:
+    """Those that the GPUs can hold so, and why others cannot. UserError where none is left."""
+    kept: list[MethodName] = []
+    refused: list[str] = []
+    for method in methods:
+        why = cards and sharding_refusal(
+            start_at(cards[0], method, basis, USUAL_LENGTH, "auto"), sharding
+        )
+        if why:
+            refused.append(f"{METHODS[method].title} is left out: {why.rstrip('.')}")
+        else:
+            kept.append(method)
+    if refused and not kept:
+        raise UserError(f"{refused[0]}.", "Choose another sharding, or auto.")
+    return kept, refused
+
+
+def _few(gpus: int, basis: Basis) -> list[str]:
+    if basis.gpus >= gpus:
+        return []
+    have = f"{basis.gpus} GPU{'s' if basis.gpus > 1 else ''}" if basis.on_gpu else "no GPU"
+    return [f"This machine has {have}, not {gpus}: planned for what there is"]
+
+
 def _candidates(
     cards: Sequence[ModelCard],
     methods: Sequence[MethodName],
     basis: Basis,
     seq_length: int | None,
+    sharding: Sharding,
 ) -> Iterable[Candidate]:
     """One for each model and method: what fits is worth no more for leaving memory unused, so the
     quickest that fits dominates the rest. For one model alone, all that is not dominated."""
     for card, method in product(cards, methods):
-        several = front(card, method, basis, seq_length) if len(cards) == 1 else []
-        yield from several or [candidate_for(card, method, basis, seq_length)]
+        several = front(card, method, basis, seq_length, sharding) if len(cards) == 1 else []
+        yield from several or [candidate_for(card, method, basis, seq_length, sharding)]
 
 
 def _ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
@@ -128,7 +162,11 @@ def _gpu_text(gpu: Gpu) -> str:
 
 
 def _note(
-    machine: Machine, basis: Basis, candidates: Sequence[Candidate], starred: int | None
+    machine: Machine,
+    basis: Basis,
+    candidates: Sequence[Candidate],
+    starred: int | None,
+    more: Sequence[str],
 ) -> str:
     """What must be said before the table."""
     notes = []
@@ -139,6 +177,7 @@ def _note(
             notes.append(f"expect about {duration_text(seconds)}, and small models only")
     elif basis.free_bytes < 2 * GIB:
         notes.append(f"Only {bytes_text(basis.free_bytes)} of GPU memory are free")
-    elif basis.flops is None:
-        notes.append("This GPU's speed is not known, so no times are given")
-    return "; ".join(notes) + ("." if notes else "")
+    if basis.on_gpu and basis.flops is None:
+        what = "This GPU's speed is not known" if basis.device else UNNAMED
+        notes.append(f"{what}, so no times are given")
+    return "; ".join([*notes, *more]) + ("." if notes or more else "")

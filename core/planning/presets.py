@@ -9,7 +9,7 @@ from pathlib import Path
 from core.errors import UserError, describe_os_error
 from core.paths import home, presets_root
 from core.planning.candidates import Basis, Candidate, Hyper
-from core.planning.search import Settings, priced
+from core.planning.settings import Settings, priced
 from core.recipe import Recipe, load_recipe
 
 _UNFIT = re.compile(r"[^a-z0-9]+")
@@ -121,5 +121,6 @@ def candidate_of(recipe: Recipe, basis: Basis) -> Candidate:
             training.gradient_accumulation,
             checkpointing is True or (checkpointing == "auto" and basis.on_gpu),
             training.optimizer,
+            recipe.hardware.sharding,
         )
     )

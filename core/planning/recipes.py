@@ -61,14 +61,21 @@ def recipe_for(
             gradient_accumulation=candidate.gradient_accumulation,
             optimizer=candidate.optimizer,
             gradient_checkpointing=candidate.gradient_checkpointing,
-            packing=hyper.packing,
+            packing="auto" if hyper.packing == "auto" else candidate.packed,
         ),
         hardware=HardwareSection(
             gpu=candidate.basis.gpu,
             gpus=candidate.basis.gpus,
+            sharding=candidate.sharding if candidate.basis.gpus > 1 else "auto",
             dollars_per_hour=candidate.basis.dollars_per_hour,
         ),
     )
+
+
+def with_sources(recipe: Recipe, sources: Mapping[str, str]) -> str:
+    """The recipe as YAML, under comments that say where its values are from."""
+    comments = [f"#   {key}: {text}" for key, text in sources.items()]
+    return "\n".join(["# Where the values are from:", *comments, recipe.to_yaml()])
 
 
 def eval_fraction(rows: int) -> float:

@@ -1,64 +1,38 @@
-"""The search for the settings that fit: micro-batch, checkpointing, optimiser; and the pricing of
-one set of settings."""
+"""The search for the settings that fit and are quickest: micro-batch, checkpointing, optimiser,
+packing, and the length where a few rows may be cut."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
-from core.memory.formula import predict_setup
 from core.memory.prediction import Prediction
-from core.memory.setup import Setup
-from core.methods import METHODS, Bits, MethodName
+from core.memory.setup import Sharding
+from core.methods import METHODS, MethodName
 from core.models.catalogue import ModelCard
-from core.objectives import OBJECTIVES
-from core.planning.candidates import Basis, Candidate, Hyper
+from core.planning.candidates import Basis, Candidate
 from core.planning.defaults import defaults
-from core.planning.ranking import explain, score
-from core.planning.speed import (
-    UNKNOWN_GPU_FLOPS,
-    seconds_per_judged_token,
-    seconds_per_token,
-    start_seconds,
+from core.planning.settings import (
+    Settings,
+    effort,
+    effort_of,
+    longest,
+    packs,
+    predicted,
+    priced,
+    settings_of,
+    sharding_refusal,
 )
-from core.planning.work import Work, forwards_beside
-from core.recipe import Switch
+from core.planning.speed import padded
 
 USUAL_LENGTH = 2048
 LENGTH_STEP = 64
 TOKENS_ON_CPU = 2048  # in a micro-batch: larger ones are no faster there
-TOGETHER = 0.9  # of each GPU's speed is left where several exchange their gradients
 MOST_CUT = 0.05
 """The share of rows that may be cut so that a model fits at all; more is for a person to decide."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """One way to train a model: all that memory and time depend on."""
-
-    card: ModelCard
-    method: MethodName
-    hyper: Hyper
-    basis: Basis
-    length: int
-    micro_batch: int = 1
-    accumulation: int = 1
-    checkpointing: bool = True
-    optimizer: str = "adamw"
-
-    def with_rows(self, micro_batch: int) -> Settings:
-        """Another micro-batch, the effective batch kept."""
-        accumulation = max(1, -(-self.hyper.effective_batch // micro_batch))
-        return Settings(  # three times as fast as `replace`, and called for every candidate
-            self.card,
-            self.method,
-            self.hyper,
-            self.basis,
-            self.length,
-            micro_batch,
-            accumulation,
-            self.checkpointing,
-            self.optimizer,
-        )
+WORTH_IT = 0.03
+"""The share of the time that packing under a mask must save to be proposed: the estimate of what
+such attention costs is no better than that."""
 
 
 def optimizers(method: MethodName) -> tuple[str, ...]:
@@ -72,19 +46,38 @@ def checkpointings(method: MethodName) -> tuple[bool, ...]:
     return (False, True) if METHODS[method].allows_checkpointing else (False,)
 
 
+def packings(settings: Settings) -> tuple[bool, ...]:
+    """Below each other, and where that can be end to end. Under a mask that costs attention to save
+    padding, which is not proposed where the padding was never counted."""
+    known = settings.basis.flash or settings.basis.padding is not None
+    return (False, True) if known and packs(settings, True) else (False,)
+
+
 def candidate_for(
-    card: ModelCard, method: MethodName, basis: Basis, seq_length: int | None = None
+    card: ModelCard,
+    method: MethodName,
+    basis: Basis,
+    seq_length: int | None = None,
+    sharding: Sharding = "auto",
 ) -> Candidate:
     """The quickest setting that fits. Where none does, the longest length below that cuts few
     rows; where none of those does either, the leanest there is."""
-    hyper = defaults(basis.rows, card.shape.parameters, method, basis.objective)
     length = seq_length or default_length(basis, card)
-    whole = Settings(card, method, hyper, basis, length)
+    whole = start_at(card, method, basis, length, sharding)
     found = _quickest(whole)
     if found.fits or seq_length is not None:
         return found
     shorter = (_quickest(replace(whole, length=at)) for at in lengths_that_cut_few(basis, length))
     return next((one for one in shorter if one.fits), found)
+
+
+def start_at(
+    card: ModelCard, method: MethodName, basis: Basis, length: int, sharding: Sharding
+) -> Settings:
+    """With the usual hyper-parameters. A method that cannot be split so has a copy on each GPU."""
+    hyper = defaults(basis.rows, card.shape.parameters, method, basis.objective)
+    start = Settings(card, method, hyper, basis, length, sharding=sharding)
+    return replace(start, sharding="auto") if sharding_refusal(start, sharding) else start
 
 
 def lengths_that_cut_few(basis: Basis, below: int) -> list[int]:
@@ -96,18 +89,22 @@ def lengths_that_cut_few(basis: Basis, below: int) -> list[int]:
 
 def refitted(candidate: Candidate, basis: Basis) -> Candidate:
     """The same model, method, length and hyper-parameters in another memory: the batch, the
-    checkpointing and the optimiser are chosen anew."""
-    return _quickest(replace(_settings_of(candidate), basis=basis))
+    checkpointing, the optimiser and the packing are chosen anew."""
+    return _quickest(replace(settings_of(candidate), basis=basis))
 
 
 def with_method(candidate: Candidate, method: MethodName) -> Candidate:
     """The same model, length and data by another method, with what is usual and fits for that."""
-    return candidate_for(candidate.model, method, candidate.basis, candidate.seq_length)
+    return candidate_for(
+        candidate.model, method, candidate.basis, candidate.seq_length, candidate.sharding
+    )
 
 
 def _quickest(start: Settings) -> Candidate:
     """The leanest settings are tried first: where they do not fit, nothing does."""
     usual = optimizers(start.method)
+    # Flash attention needs no mask: packed rows take no more memory, and no padding.
+    start = start.with_packing(start.basis.flash and packs(start, True))
     leanest = replace(
         start, optimizer=usual[-1], checkpointing=checkpointings(start.method)[-1]
     ).with_rows(1)
@@ -116,8 +113,35 @@ def _quickest(start: Settings) -> Candidate:
         for optimizer in usual:
             fitting = _fitting(replace(start, optimizer=optimizer))
             if fitting:
-                return min(fitting, key=lambda c: (effort(c), c.gradient_checkpointing))
+                best = min(fitting, key=lambda c: (effort_of(c), c.gradient_checkpointing))
+                return _packed_if_quicker(best)
     return priced(leanest, prediction)
+
+
+def _packed_if_quicker(found: Candidate) -> Candidate:
+    """Under a mask, packed rows save their padding and pay for attention over one another, the
+    more the more of them there are."""
+    settings = settings_of(found)
+    most = 1 - 1 / padded(settings.micro_batch, settings.basis.padding)
+    if found.packed or most <= WORTH_IT or True not in packings(settings):
+        return found
+    enough = effort_of(found) * (1 - WORTH_IT)
+    packed = settings.with_packing(True)
+    tries = [(effort(each), each) for each in map(packed.with_rows, halves(settings.micro_batch))]
+    for seconds, each in sorted(tries, key=lambda pair: pair[0]):
+        if seconds > enough:
+            break
+        prediction = predicted(each)
+        if prediction.high <= each.basis.free_bytes:
+            return priced(each, prediction)
+    return found
+
+
+def halves(most: int) -> Iterator[int]:
+    """From so many rows down to one."""
+    while most >= 1:
+        yield most
+        most //= 2
 
 
 def _fitting(start: Settings) -> list[Candidate]:
@@ -144,9 +168,7 @@ def default_length(basis: Basis, card: ModelCard) -> int:
 
 def _largest_fitting(settings: Settings) -> tuple[Settings, Prediction] | None:
     """With the most rows a micro-batch can hold, found by halving the range of sizes."""
-    sizes = [_most_rows(settings)]
-    while sizes[-1] > 1:
-        sizes.append(sizes[-1] // 2)
+    sizes = list(halves(_most_rows(settings)))
     best, low, high = None, 0, len(sizes)
     at = low  # the largest is tried first: it mostly fits
     while low < high:
@@ -165,207 +187,6 @@ def _most_rows(settings: Settings) -> int:
     rows of a step."""
     micro = max(1, settings.hyper.effective_batch // settings.basis.gpus)
     on_cpu = not settings.basis.on_gpu
-    while on_cpu and micro > 1 and micro * _longest(settings) > TOKENS_ON_CPU:
+    while on_cpu and micro > 1 and micro * longest(settings) > TOKENS_ON_CPU:
         micro //= 2
     return micro
-
-
-def _longest(settings: Settings) -> int:
-    """The longest row that can come up: memory is predicted for it."""
-    return max(8, min(settings.length, settings.basis.max_tokens))
-
-
-def predicted(settings: Settings) -> Prediction:
-    """The memory that the settings need for their longest rows, on the fullest of the GPUs: as
-    steps on this device have shown it, where any have been measured."""
-    basis, setup = settings.basis, _setup(settings)
-    if not basis.on_gpu:
-        return predict_setup(setup, "cpu")
-    return basis.memory.apply(setup, predict_setup(setup))
-
-
-def _setup(settings: Settings) -> Setup:
-    basis, hyper = settings.basis, settings.hyper
-    return Setup(
-        settings.card.shape,
-        settings.method,
-        hyper.rank,
-        hyper.targets,
-        settings.micro_batch,
-        _longest(settings),
-        settings.checkpointing,
-        settings.optimizer,
-        accumulates=settings.accumulation > basis.gpus,
-        dropout=hyper.dropout,
-        bits=hyper.bits,
-        layers=hyper.layers,
-        virtual_tokens=hyper.virtual_tokens,
-        objective=basis.objective,
-        gpus=basis.gpus,
-    )
-
-
-def priced(settings: Settings, prediction: Prediction | None = None) -> Candidate:
-    """The candidate of these settings, with its memory (unless that is known), time and money."""
-    basis, prediction = settings.basis, prediction or predicted(settings)
-    pace = basis.calibration.pace(settings.method, settings.card.shape.parameters, basis.objective)
-    seconds = _seconds(settings, pace.factor)
-    price = basis.dollars_per_hour
-    return Candidate(
-        model=settings.card,
-        method=settings.method,
-        micro_batch=settings.micro_batch,
-        gradient_accumulation=settings.accumulation,
-        seq_length=settings.length,
-        gradient_checkpointing=settings.checkpointing,
-        optimizer=settings.optimizer,
-        prediction=prediction,
-        fits=prediction.high <= basis.free_bytes,
-        seconds=seconds,
-        dollars=None if price is None or seconds is None else seconds / 3600 * price,
-        why=explain(settings.card, prediction, basis, settings.length),
-        hyper=settings.hyper,
-        basis=basis,
-        score=score(settings.card, settings.method, basis, seconds, settings.length),
-        pace=pace,
-    )
-
-
-def _seconds(settings: Settings, factor: float) -> float | None:
-    """Seconds for all tokens and the start of the run; None for a device of unknown speed."""
-    basis, shape, hyper = settings.basis, settings.card.shape, settings.hyper
-    if basis.flops is None:
-        return None
-    flops = basis.flops * (1 if basis.gpus == 1 else basis.gpus * TOGETHER)
-    per_row, work = min(basis.tokens_per_row, settings.length), work_of(settings)
-    each = seconds_per_token(
-        shape,
-        work,
-        tokens_per_row=per_row,
-        micro_batch=settings.micro_batch,
-        gradient_checkpointing=settings.checkpointing,
-        flops=flops,
-        on_gpu=basis.on_gpu,
-        padding=0.0 if packs(settings) else basis.padding,
-    )
-    seconds = basis.rows * basis.learned_tokens(settings.length) * hyper.epochs * each
-    if beside := forwards_beside(basis.objective, hyper.epochs):
-        judged = basis.rows * per_row * beside * OBJECTIVES[basis.objective].sequences
-        seconds += judged * seconds_per_judged_token(
-            shape, work, tokens_per_row=per_row, flops=flops, on_gpu=basis.on_gpu
-        )
-    return start_seconds(shape, on_gpu=basis.on_gpu) + factor * seconds
-
-
-def packs(settings: Settings) -> bool:
-    """Whether rows stand end to end in a micro-batch: as the trainer decides it, by itself only
-    with flash attention, which needs no mask for that."""
-    basis, wanted = settings.basis, settings.hyper.packing
-    possible = OBJECTIVES[basis.objective].is_of_tokens
-    if wanted is False or not possible or METHODS[settings.method].kind == "soft-prompt":
-        return False
-    return basis.flash or wanted is True
-
-
-def effort(candidate: Candidate) -> float:
-    """Its seconds; on a device of unknown speed a number that only compares."""
-    if candidate.seconds is not None:
-        return candidate.seconds
-    settings = _settings_of(candidate)
-    known = replace(settings, basis=replace(settings.basis, flops=UNKNOWN_GPU_FLOPS))
-    return _seconds(known, 1.0) or 0.0
-
-
-def work_of(settings: Settings) -> Work:
-    """What the time of these settings depends on."""
-    hyper = settings.hyper
-    return Work(
-        settings.method,
-        settings.basis.objective,
-        hyper.bits,
-        hyper.rank,
-        hyper.targets,
-        hyper.layers,
-        hyper.virtual_tokens,
-    )
-
-
-def retune(
-    candidate: Candidate,
-    *,
-    method: MethodName | None = None,
-    seq_length: int | None = None,
-    micro_batch: int | None = None,
-    gradient_accumulation: int | None = None,
-    gradient_checkpointing: bool | None = None,
-    optimizer: str | None = None,
-    rank: int | None = None,
-    targets: str | None = None,
-    epochs: float | None = None,
-    learning_rate: float | None = None,
-    bits: Bits | None = None,
-    layers: int | None = None,
-    virtual_tokens: int | None = None,
-    packing: Switch | None = None,
-    basis: Basis | None = None,
-) -> Candidate:
-    """The candidate with some knobs turned, priced anew. A turned rank takes alpha along, a turned
-    micro-batch the accumulation, so that the effective batch stays; another method or objective
-    brings the hyper-parameters that are usual for it."""
-    before = _settings_of(candidate)
-    hyper = _hyper_for(before, method or before.method, basis or before.basis)
-    if rank is not None:
-        hyper = replace(hyper, rank=rank, alpha=hyper.alpha * rank / hyper.rank)
-    hyper = replace(
-        hyper,
-        targets=targets or hyper.targets,
-        epochs=epochs or hyper.epochs,
-        learning_rate=learning_rate or hyper.learning_rate,
-        bits=bits or hyper.bits,
-        layers=layers or hyper.layers,
-        virtual_tokens=virtual_tokens or hyper.virtual_tokens,
-        packing=hyper.packing if packing is None else packing,
-    )
-    after = replace(
-        before,
-        method=method or before.method,
-        basis=basis or before.basis,
-        length=seq_length or before.length,
-        optimizer=optimizer or before.optimizer,
-        checkpointing=before.checkpointing
-        if gradient_checkpointing is None
-        else gradient_checkpointing,
-    )
-    if True not in checkpointings(after.method):
-        after = replace(after, checkpointing=False)
-    if gradient_accumulation is not None:
-        micro = micro_batch or after.micro_batch
-        hyper = replace(hyper, effective_batch=micro * gradient_accumulation)
-    after = replace(after, hyper=hyper)
-    turned = micro_batch is not None or gradient_accumulation is not None
-    return priced(after.with_rows(micro_batch or after.micro_batch) if turned else after)
-
-
-def _hyper_for(before: Settings, method: MethodName, basis: Basis) -> Hyper:
-    """As they were, but for what follows from another method or objective."""
-    hyper = before.hyper
-    if method == before.method and basis.objective == before.basis.objective:
-        return hyper
-    parameters = before.card.shape.parameters
-    usual = defaults(basis.rows, parameters, method, basis.objective)
-    bits = hyper.bits if hyper.bits in METHODS[method].bits else None
-    return replace(usual, targets=hyper.targets, effective_batch=hyper.effective_batch, bits=bits)
-
-
-def _settings_of(candidate: Candidate) -> Settings:
-    return Settings(
-        candidate.model,
-        candidate.method,
-        candidate.hyper,
-        candidate.basis,
-        candidate.seq_length,
-        candidate.micro_batch,
-        candidate.gradient_accumulation,
-        candidate.gradient_checkpointing,
-        candidate.optimizer,
-    )

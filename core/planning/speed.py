@@ -29,16 +29,18 @@ def seconds_per_token(
     flops: float,
     on_gpu: bool,
     padding: float | None = None,
+    reach: float | None = None,
 ) -> float:
     """Seconds of training for one token of the rows, padding to the longest row included:
-    `padding` is its share of a full batch, where that was counted.
+    `padding` is its share of a full batch, where that was counted. `reach`: the tokens of a causal
+    row whose attention costs as much, where that is not the row.
 
     `tokens_per_row` are those of one sequence, `micro_batch` counts rows of as many sequences as
     the objective learns from.
     """
     batch = micro_batch * learning_sequences(work.objective) * tokens_per_row
-    operations = _padded(micro_batch, padding) * training_flops(
-        shape, work, tokens_per_row, batch, gradient_checkpointing=gradient_checkpointing
+    operations = padded(micro_batch, padding) * training_flops(
+        shape, work, reach or tokens_per_row, batch, gradient_checkpointing=gradient_checkpointing
     )
     return work.slower * operations / (flops * _utilisation(shape, batch, on_gpu=on_gpu))
 
@@ -67,7 +69,7 @@ def start_seconds(shape: ModelShape, *, on_gpu: bool) -> float:
     return START_SECONDS_GPU + 2 * shape.parameters / LOADING_BYTES_PER_SECOND
 
 
-def _padded(micro_batch: int, share: float | None) -> float:
+def padded(micro_batch: int, share: float | None) -> float:
     """How many times the tokens of the rows a micro-batch holds, padded to its longest."""
     waste = PADDING if share is None else share / (1 - min(share, 0.9))
     return 1.0 + waste * min(1.0, (micro_batch - 1) / 3)

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from core.recipe import Recipe
+from core.methods import Method
+from core.objectives import Objective
+from core.recipe import Recipe, Switch
 
 AMPERE, HOPPER = (8, 0), (9, 0)
 COMPILE_STEPS = 2000  # compiling takes minutes, which so many steps win back
@@ -72,14 +74,27 @@ def packing(
     recipe: Recipe, attention: Attention, keeps_apart: Callable[[], bool]
 ) -> tuple[bool, str]:
     """Whether the rows of a micro-batch stand end to end. `keeps_apart` tries it on the model."""
-    wanted = recipe.training.packing
+    unmasked = attention.startswith("fl")
+    spec, method = recipe.objective.spec, recipe.method.spec
+    return packs(recipe.training.packing, spec, method, unmasked, keeps_apart)
+
+
+def packs(
+    wanted: Switch,
+    objective: Objective,
+    method: Method,
+    unmasked: bool,
+    keeps_apart: Callable[[], bool],
+) -> tuple[bool, str]:
+    """Whether it can be, and is worth it: also asked by the planner, before there is a model.
+    `unmasked`: the attention keeps rows apart without a mask of all tokens by all tokens."""
     if wanted is False:
         return False, "asked for"
-    if not recipe.objective.spec.is_of_tokens:
-        return False, f"{recipe.objective.spec.title} compares whole rows"
-    if recipe.method.spec.kind == "soft-prompt":
+    if not objective.is_of_tokens:
+        return False, f"{objective.title} compares whole rows"
+    if method.kind == "soft-prompt":
         return False, "a soft prompt stands before every row"
-    if wanted == "auto" and not attention.startswith("fl"):
+    if wanted == "auto" and not unmasked:
         return False, "rows of like length are batched together, which wastes as little here"
     if not keeps_apart():
         return False, "this model does not keep packed rows apart; rows of like length instead"

@@ -19,7 +19,7 @@ from core.models.catalogue import load_catalogue
 from core.planning.candidates import Plan
 from core.planning.elsewhere import managed, rented
 from core.planning.planner import plan
-from core.planning.search import retune
+from core.planning.retuning import retune
 from tests.core.planning.test_planner import CHAT, machine
 
 ROUNDS = 11

@@ -9,58 +9,38 @@ from typing import TYPE_CHECKING
 import click
 
 from core.errors import UserError, describe_os_error
-from core.methods import METHODS
-from core.objectives import OBJECTIVES
 from core.text import printable
-from core.units import parse_bytes
 from tui.commands.data import parse_mapping
 from tui.commands.plan_text import elsewhere_lines, plan_lines
+from tui.commands.planning_options import Memory, check_shared, shared_options
 
 if TYPE_CHECKING:
     from core.data.report import Report
+    from core.memory.setup import Sharding
     from core.methods import MethodName
     from core.objectives import ObjectiveName
     from core.planning.candidates import Plan
     from core.recipe import Recipe
 
 
-class Memory(click.ParamType[int]):
-    """An amount of memory: `24GiB`."""
-
-    name = "memory"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return parse_bytes(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
 @click.command()
 @click.argument("source", nargs=-1, required=True)
-@click.option("--model", help="Plan for this model only: every choice that none beats.")
-@click.option(
-    "--method",
-    "methods",
-    multiple=True,
-    type=click.Choice(list(METHODS)),
-    help="Plan for this method; may be given several times.",
+@shared_options(
+    model={"help": "Plan for this model only: every choice that none beats."},
+    method={
+        "multiple": True,
+        "help": "Plan for this method; may be given several times.",
+    },
+    objective={"help": "What the model is made better at; by default what the rows are for."},
+    seq_length={"help": "Cut rows at so many tokens."},
+    gpus={"type": click.IntRange(1, 64), "help": "How many of them train together."},
 )
 @click.option(
-    "--objective",
-    type=click.Choice(list(OBJECTIVES)),
-    help="What the model is made better at; by default what the rows are for.",
+    "--vram",
+    type=Memory(),
+    help="Plan for this much free memory, like 24GiB; with --gpu also in time and money.",
 )
-@click.option("--seq-length", type=click.IntRange(min=8), help="Cut rows at so many tokens.")
-@click.option("--vram", type=Memory(), help="Plan for this much free memory, like 24GiB.")
 @click.option("--gpu", help="Plan for this GPU, like “RTX 4090”.")
-@click.option(
-    "--gpus",
-    type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    help="How many of them train together.",
-)
 @click.option(
     "--price",
     "--dollars-per-hour",
@@ -86,16 +66,16 @@ class Memory(click.ParamType[int]):
 )
 @click.option("--map", "pairs", multiple=True, metavar="ROLE=COLUMN", help="Name a column's role.")
 @click.option("--write", type=click.Path(path_type=Path), help="Write the recommended recipe.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def plan(
     source: tuple[str, ...],
     model: str | None,
-    methods: tuple[MethodName, ...],
+    method: tuple[MethodName, ...],
     objective: ObjectiveName | None,
     seq_length: int | None,
     vram: int | None,
     gpu: str | None,
     gpus: int,
+    sharding: Sharding,
     price: float | None,
     preset: str | None,
     held_out: tuple[str, ...],
@@ -113,6 +93,7 @@ def plan(
     from core.planning.planner import plan as make_plan
     from core.planning.presets import load_preset
 
+    check_shared(gpus, sharding)
     mapping = parse_mapping(pairs)
     recipe = load_preset(preset) if preset else None
     for file in held_out:
@@ -123,13 +104,14 @@ def plan(
         read_machine(),
         size_of(report),
         models=[card_anywhere(model)] if model else None,
-        methods=methods,
+        methods=method,
         objective=objective,
         seq_length=seq_length,
         dollars_per_hour=price,
         free_bytes=vram,
         gpu=gpu,
         gpus=gpus,
+        sharding=sharding,
         measured=measured,
         recipe=recipe,
     )
@@ -196,22 +178,26 @@ def _write(
 ) -> None:
     """The recommended recipe, or the preset's with this data."""
     from core.planning.presets import with_data
-    from core.planning.recipes import recipe_for
+    from core.planning.recipes import recipe_for, with_sources
+    from core.planning.sources import sources
     from core.runs.directory import write_atomically
 
     if plan.recommended is None:
         raise UserError("Nothing fits, so there is no recipe to write.", _way_out(plan))
+    star = plan.candidates[plan.recommended]
     recipe = recipe_for(
-        plan.candidates[plan.recommended],
+        star,
         name=Path(source[0]).stem,
         sources=[_absolute(one) for one in source],
         eval_sources=[_absolute(one) for one in held_out],
         mapping=mapping,
         rows=rows,
     )
-    recipe = with_data(preset, recipe) if preset else recipe
+    text = with_sources(recipe, sources(star))
+    if preset:
+        text = with_data(preset, recipe).to_yaml()
     try:
-        write_atomically(path, recipe.to_yaml())
+        write_atomically(path, text)
     except OSError as error:
         raise describe_os_error(error, "write the recipe") from error
     click.echo(f"Recipe written to {path}. Start it with: tunedeck train {path}", err=True)

@@ -14,23 +14,24 @@ if TYPE_CHECKING:
     from core.planning.candidates import Candidate, Plan
 
 MOST_OFFERS_PRINTED = 8
+PARTS = ("fsdp", "zero3")
 MOST_CANDIDATES_PRINTED = 20
 
 
 def plan_lines(plan: Plan) -> list[str]:
     """The table for people: what fits first. `again`: activations are computed twice, to save
-    their memory."""
+    their memory; `packed`: rows stand end to end, without padding."""
     free = "" if "free" in plan.device else f", {bytes_text(plan.free_bytes)} free"
     lines = [f"{plan.device}{free}{_goal(plan)}", *([plan.note] if plan.note else []), ""]
-    head = f"  {'model':<36} {'method':<11} {'batch':>7} {'length':>6} {'again':>5} {'peak':>9}"
-    lines.append(f"{head}  {'fits':<4} {'time':>11} {'money':>9}")
+    head = f"  {'model':<36} {'method':<11} {'batch':>7} {'length':>6} {'packed':>6} {'again':>5}"
+    lines.append(f"{head} {'peak':>9}  {'fits':<4} {'time':>11} {'money':>9}")
     shown = plan.candidates[:MOST_CANDIDATES_PRINTED]
     lines += [_row(one, number == plan.recommended) for number, one in enumerate(shown)]
     if len(plan.candidates) > len(shown):
         lines.append(f"  and {len(plan.candidates) - len(shown)} more (--json has all)")
     if plan.recommended is not None:
         star = plan.candidates[plan.recommended]
-        lines += ["", f"★ {star.why}", *_range_lines(star)]
+        lines += ["", f"★ {star.why}", *_range_lines(star), _source_line(star)]
     for lever in plan.levers:
         lines.append(f"→ {lever.text}: saves {bytes_text(lever.saves)}, {lever.costs}")
     return lines
@@ -42,7 +43,11 @@ def _goal(plan: Plan) -> str:
     if basis is None:
         return ""
     goal = f"; objective {OBJECTIVES[basis.objective].title}" if basis.objective != "sft" else ""
-    return goal + (f"; {basis.gpus} GPUs together" if basis.gpus > 1 else "")
+    if basis.gpus == 1 or not plan.candidates:
+        return goal
+    sharding = plan.candidates[plan.recommended or 0].sharding
+    parts = f", each with a part of the model ({sharding})" if sharding in PARTS else ""
+    return f"{goal}; {basis.gpus} GPUs together{parts}"
 
 
 def _range_lines(star: Candidate) -> list[str]:
@@ -55,6 +60,17 @@ def _range_lines(star: Candidate) -> list[str]:
     price = star.basis.dollars_per_hour
     cost = f", at ${price:g} an hour" if price is not None else ""
     return [f"  {span}{cost}; the speed is {pace_text(star.pace)}"]
+
+
+def _source_line(star: Candidate) -> str:
+    """Where the value that matters most is from, and where all others say it."""
+    from core.planning.sources import sources
+
+    rate = sources(star)["learning_rate"]
+    return (
+        f"  learning rate {star.hyper.learning_rate:g} ({rate}); --write and --json have the "
+        "source of every value"
+    )
 
 
 def elsewhere_lines(plan: Plan, measured: Sequence[Measurement]) -> list[str]:
@@ -83,9 +99,10 @@ def _row(candidate: Candidate, starred: bool) -> str:
     batch = f"{candidate.micro_batch}×{candidate.gradient_accumulation}"
     money = "–" if candidate.dollars is None else f"${candidate.dollars:.2f}"
     again = "yes" if candidate.gradient_checkpointing else "no"
+    packed = "yes" if candidate.packed else "no"
     return (
         f"{'★' if starred else ' '} {clip(candidate.model.id, 36):<36} {candidate.method:<11} "
-        f"{batch:>7} {candidate.seq_length:>6} {again:>5} "
+        f"{batch:>7} {candidate.seq_length:>6} {packed:>6} {again:>5} "
         f"{bytes_text(candidate.prediction.peak):>9}  {'yes' if candidate.fits else 'no':<4} "
         f"{duration_text(candidate.seconds):>11} {money:>9}"
     )

@@ -11,6 +11,7 @@ from core.errors import UserError
 from core.methods import METHODS, MethodName
 from core.text import printable
 from core.units import bytes_text
+from tui.commands.planning_options import check_shared, shared_options
 
 if TYPE_CHECKING:
     from core.memory.prediction import Prediction
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--model", required=True, help="A hub id or a local folder.")
-@click.option("--method", type=click.Choice(list(METHODS)), required=True)
+@shared_options(
+    model={"required": True},
+    method={"required": True},
+    objective={"default": "sft", "show_default": True},
+    seq_length={"default": 1024, "show_default": True},
+)
 @click.option("--bits", type=click.Choice(["4", "8", "16"]), help="Of the base's weights.")
 @click.option("--rank", type=click.IntRange(1, 1024), default=16, show_default=True)
 @click.option(
@@ -39,13 +44,6 @@ if TYPE_CHECKING:
     show_default=True,
     help="prefix, prompt, p-tuning: how many.",
 )
-@click.option(
-    "--objective",
-    type=click.Choice(["sft", "pretrain", "dpo", "kto", "orpo"]),
-    default="sft",
-    show_default=True,
-)
-@click.option("--seq-length", type=click.IntRange(8, 10_000_000), default=1024, show_default=True)
 @click.option("--micro-batch", type=click.IntRange(1, 1_000_000), default=1, show_default=True)
 @click.option("--gradient-accumulation", type=click.IntRange(1), default=1, show_default=True)
 @click.option(
@@ -56,22 +54,7 @@ if TYPE_CHECKING:
 )
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0)
 @click.option("--gradient-checkpointing/--no-gradient-checkpointing", default=True)
-@click.option(
-    "--gpus",
-    type=click.IntRange(1, 100_000),
-    default=1,
-    show_default=True,
-    help="That train together, those of all machines.",
-)
-@click.option(
-    "--sharding",
-    type=click.Choice(["auto", "ddp", "fsdp", "zero3"]),
-    default="auto",
-    show_default=True,
-    help="A copy on each GPU (ddp, auto), or parts.",
-)
 @click.option("--simulate", is_flag=True, help="Run the step without data: seconds, not formula.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def estimate(model: str, method: MethodName, simulate: bool, as_json: bool, **choices: Any) -> None:
     """Predict the peak memory of one model and method, as NVML will show it; of several GPUs, the
     fullest."""
@@ -102,10 +85,7 @@ def _setup(model: str, method: MethodName, choices: dict[str, Any]) -> Setup:
     bits = int(choices.pop("bits") or 0) or None
     if why := refusal(method, bits):  # type: ignore[arg-type]
         raise UserError(f"{why}.")
-    if choices["gpus"] == 1 and choices["sharding"] in ("fsdp", "zero3"):
-        raise UserError(
-            f"--sharding {choices['sharding']} splits the model over several GPUs.", "Give --gpus."
-        )
+    check_shared(choices["gpus"], choices["sharding"])
     targets = choices.pop("targets")
     accumulates = choices.pop("gradient_accumulation") > 1
     setup = Setup(

@@ -205,6 +205,8 @@ class PlanScreen(Place):
         if (reason := plan_knobs.why_not(candidate, knob)) is not None:
             self.notify(reason)
             return
+        if (reason := plan_knobs.passed_over(candidate, knob)) is not None:
+            self.notify(reason, markup=False)
         self._replace(plan_knobs.turned(candidate, knob, step))
 
     def _replace(self, candidate: Candidate) -> None:

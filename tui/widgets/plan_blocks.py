@@ -7,7 +7,8 @@ from textual.content import Content
 from core.hardware.machine import Machine
 from core.planning.candidates import Candidate
 from core.planning.levers import levers_for
-from core.planning.search import retune
+from core.planning.retuning import retune
+from core.planning.sources import sources
 from core.text import printable
 from core.units import bytes_text, parameters_text
 from tui.widgets.block import Block
@@ -74,13 +75,24 @@ class CandidateDetails(Block):
             Content(""),
             *_wrapped(_sentence(candidate.why), width),
             *_wrapped(_about(candidate), width),
+            Content(""),
+            *source_lines(candidate, width),
         ]
 
     def _brief(self, candidate: Candidate, width: int) -> list[Content]:
         """Below a table on a low screen: the knobs, and beside them what the memory goes to."""
         right = parts_lines(candidate, 0) if candidate.fits else _levers(candidate, 0)
         head = verdict(candidate) + Content("  ") + span_line(candidate)
-        return [head, *beside(setting_lines(candidate), right, width)]
+        knobs = beside(setting_lines(candidate), right, width)
+        return [head, *knobs, Content(""), *source_lines(candidate, width)]
+
+
+def source_lines(candidate: Candidate, width: int) -> list[Content]:
+    """Where the proposed values are from."""
+    lines = [Content.styled("Where the values are from", "bold $text-muted")]
+    for key, text in sources(candidate).items():
+        lines += _wrapped(f"{key.replace('_', ' ')}: {text}", width)
+    return lines
 
 
 def _levers(candidate: Candidate, width: int) -> list[Content]:

@@ -7,6 +7,7 @@ from textual.content import Content
 from core.methods import METHODS
 from core.objectives import OBJECTIVES
 from core.planning.candidates import Candidate
+from core.planning.settings import packing_refusal, settings_of
 from core.text import printable
 from core.units import count_text
 
@@ -24,10 +25,11 @@ def setting_lines(candidate: Candidate) -> list[Content]:
         _line("M", "method", METHODS[candidate.method].title, *_bits(candidate)),
         _line("[ ]", "length", f"{count_text(candidate.seq_length)} tokens"),
         _line("- +", "micro-batch", batch, _key(", .")),
+        *_gpus(candidate),
         _size_line(candidate),
         _line("e E", "epochs", f"{hyper.epochs:g}, {count_text(candidate.steps)} steps"),
         _line("l L", "learning rate", f"{hyper.learning_rate:g}, {hyper.schedule}"),
-        _line("x", "optimiser", candidate.optimizer, *_gpus(candidate)),
+        _line("x", "optimiser", candidate.optimizer),
         _line("c", "checkpointing", f"{checkpointing}  ", *_packing(candidate)),
         _line("O", "objective", OBJECTIVES[candidate.basis.objective].title),
     ]
@@ -69,13 +71,15 @@ def _size_line(candidate: Candidate) -> Content:
 
 def _packing(candidate: Candidate) -> list[Part]:
     """Whether rows stand end to end, where that can be."""
-    if not OBJECTIVES[candidate.basis.objective].is_of_tokens:
+    if packing_refusal(settings_of(candidate)):
         return []
-    wanted = candidate.hyper.packing
-    words = wanted if wanted == "auto" else "on" if wanted else "off"
-    return [_key("f"), f" packing {words}"]
+    return [_key("f"), f" packing {'on' if candidate.packed else 'off'}"]
 
 
-def _gpus(candidate: Candidate) -> list[Part]:
-    count = candidate.basis.gpus
-    return ["  ", _key("w"), f" {count} GPUs"] if count > 1 else []
+def _gpus(candidate: Candidate) -> list[Content]:
+    """How many there are, and what each holds of the model."""
+    count, how = candidate.basis.gpus, candidate.sharding
+    if count == 1:
+        return []
+    held = f"parts ({how})" if how in ("fsdp", "zero3") else "copies (ddp)"
+    return [_line("w", "GPUs", f"{count}  ", _key("W"), f" {held}")]

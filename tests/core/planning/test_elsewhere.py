@@ -10,7 +10,7 @@ from core.planning.elsewhere import managed, rented, worth_it
 from core.planning.gpus import known_gpus, presets_tree, prices_dated
 from core.planning.planner import plan
 from core.planning.prices import parse_price, remember_price, remembered_price
-from core.planning.search import retune
+from core.planning.retuning import retune
 from tests.core.planning.test_planner import CHAT, found, machine
 
 

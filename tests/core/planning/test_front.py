@@ -10,7 +10,7 @@ from core.models.catalogue import card_for, load_catalogue
 from core.planning.front import ALIKE
 from core.planning.planner import OFFERED, plan
 from core.planning.recipes import recipe_for
-from core.planning.search import retune
+from core.planning.retuning import retune
 from tests.core.planning.test_planner import CHAT, found, machine
 
 MODEL = "Qwen/Qwen3-8B"
@@ -119,14 +119,14 @@ def test_padding_that_was_counted_costs_what_it_is() -> None:
 
 def test_packed_rows_have_no_padding() -> None:
     star = found(plan(machine(24), replace(CHAT, padding=0.4)), MODEL, "qlora")
-    packed = retune(star, packing=True)
-    assert packed.seconds < star.seconds
+    plain, packed = (retune(star, packing=wanted) for wanted in (False, True))
+    assert packed.seconds < plain.seconds
     assert recipe_for(packed, name="x", sources=["y"], rows=9).training.packing is True
-    soft = retune(star, method="prompt")
+    soft = retune(plain, method="prompt")
     assert retune(soft, packing=True).seconds == soft.seconds, "its vectors stand before every row"
     flash = replace(star.basis, flash=True)
-    assert retune(star, basis=flash).seconds == pytest.approx(packed.seconds)
-    assert retune(star, basis=flash, packing=False).seconds == pytest.approx(star.seconds)
+    assert retune(plain, basis=flash, packing="auto").seconds < packed.seconds, "without a mask"
+    assert retune(plain, basis=flash).seconds == pytest.approx(plain.seconds)
 
 
 def test_several_gpus_share_the_rows_of_a_step() -> None:

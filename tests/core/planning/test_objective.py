@@ -12,7 +12,7 @@ from core.objectives import ObjectiveName
 from core.planning.data import DataSize, trained_on, usual_objective
 from core.planning.planner import plan
 from core.planning.recipes import recipe_for
-from core.planning.search import retune
+from core.planning.retuning import retune
 from tests.core.planning.test_planner import CHAT, found, machine
 
 PAIRS = replace(CHAT, format="preference", cut_at=((1024, 40),))
