@@ -28,10 +28,11 @@ from core.training.choices import packs as trainer_packs
 TOGETHER = 0.9  # of each GPU's speed is left where several exchange their gradients
 IN_PARTS = 1 - 1.5 * (1 - TOGETHER)
 """Where they exchange the weights too: half as much again (ZeRO, arXiv 1910.02054, section 7)."""
-UNDER_A_MASK = 4.0
-"""Times the attention of a causal row: a mask keeps the kernel from leaving out the half that lies
-ahead, and from the fastest kernel, which is about twice as fast (FlashAttention-2, arXiv
-2307.08691)."""
+UNDER_A_MASK, UNDER_A_MASK_ON_CPU = 4.0, 2.5
+"""Times the attention of a causal row as long as all packed ones. A mask keeps the kernel from
+leaving out the half that lies ahead, and a GPU from the fastest kernel, which is about twice as
+fast (FlashAttention-2, arXiv 2307.08691): not measured yet. On a CPU it was 2.0, 2.5 and 3.0 for
+512, 1200 and 2400 packed tokens at a width of 576."""
 SHARDINGS: tuple[Sharding, ...] = ("ddp", "fsdp", "zero3")
 
 
@@ -221,7 +222,10 @@ def _seconds(settings: Settings, factor: float) -> float | None:
     together = IN_PARTS if settings.in_parts else TOGETHER
     flops = basis.flops * (1 if basis.gpus == 1 else basis.gpus * together)
     per_row, work = min(basis.tokens_per_row, settings.length), work_of(settings)
-    packed = packs(settings)
+    packed, reach = packs(settings), None
+    if packed and not basis.flash:
+        reach = settings.micro_batch * per_row
+        reach *= UNDER_A_MASK if basis.on_gpu else UNDER_A_MASK_ON_CPU
     each = seconds_per_token(
         shape,
         work,
@@ -231,7 +235,7 @@ def _seconds(settings: Settings, factor: float) -> float | None:
         flops=flops,
         on_gpu=basis.on_gpu,
         padding=0.0 if packed else basis.padding,
-        reach=UNDER_A_MASK * settings.micro_batch * per_row if packed and not basis.flash else None,
+        reach=reach,
     )
     seconds = basis.rows * basis.learned_tokens(settings.length) * hyper.epochs * each
     if beside := forwards_beside(basis.objective, hyper.epochs):

@@ -407,6 +407,50 @@ async def test_several_gpus_train_together_at_a_key(
         await until(pilot, lambda: "not several GPUs" in said(pilot))
 
 
+async def test_how_gpus_hold_the_model_is_turned_with_its_memory(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path
+) -> None:
+    machine(2)
+    async with opened((80, 24), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        screen = pilot.app.screen
+        await pilot.press("W")
+        await until(pilot, lambda: "w chooses how many" in said(pilot))
+        assert screen.selected.sharding == "auto"
+        await pilot.press("w")
+        await sees(pilot, "copies (ddp)")
+        screen._replace(with_method(screen.selected, "lora"))
+        copies = screen.selected
+        await pilot.press("W")
+        await sees(pilot, "parts (fsdp)")
+        parts = screen.selected
+        assert parts.prediction.peak < copies.prediction.peak
+        recipe = screen.session.recipe(parts)
+        assert (recipe.hardware.gpus, recipe.hardware.sharding) == (2, "fsdp")
+        await pilot.press("f")
+        await until(pilot, lambda: "hold parts of the model pack no rows" in said(pilot))
+        await pilot.press("W", "b")
+        assert screen.selected.sharding == "auto", "ZeRO-3 goes with 16 bits only"
+        screen._replace(with_method(parts, "qlora"))
+        assert screen.selected.sharding == "fsdp"
+        await pilot.press("W")
+        await until(pilot, lambda: "ZeRO-3 cannot split a base in 4 bits" in said(pilot))
+        assert screen.selected.sharding == "ddp"
+        screen._replace(with_method(screen.selected, "adalora"))
+        await pilot.press("W")
+        await until(pilot, lambda: "AdaLoRA trains on whole copies" in said(pilot))
+
+
+async def test_where_the_values_are_from_is_read_below_them(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path
+) -> None:
+    machine(1)
+    async with opened((80, 24), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        await pilot.press(*["J"] * 12)
+        await sees(pilot, "arXiv 2305.14314")
+
+
 async def test_one_model_shows_all_choices_and_each_keeps_its_own_turns(
     opened: Open, machine: Callable[[int], None], tiny_rows: Path
 ) -> None:

@@ -70,6 +70,69 @@ def test_24_gib_hold_qlora_of_7_and_8b_and_not_full_7b(plan: Plan) -> None:
     assert star["why"]
 
 
+def test_free_memory_alone_gives_no_time_and_says_how_to_get_one(plan: Plan) -> None:
+    code, out, _ = plan("--vram", "20GiB")
+    assert code == 0
+    assert 'No GPU was named (--gpu "RTX 4090" does, beside --vram), so no times are given.' in out
+    both = tree_of(plan("--vram", "20GiB", "--gpu", "RTX 4090", "--json"))
+    assert both["free_bytes"] == 20 * 2**30
+    star = both["candidates"][both["recommended"]]
+    assert star["seconds"] > 60
+    assert star["dollars"] > 0
+    assert "named" not in both["note"]
+    code, _, err = plan("--vram", "80GiB", "--gpu", "RTX 4090")
+    assert code == 1
+    assert "RTX 4090 has 24.0 GiB, less than the 80.0 GiB asked for." in err
+
+
+def test_packing_and_the_sources_are_in_the_text_the_json_and_the_recipe(
+    plan: Plan, tmp_path: Path
+) -> None:
+    target = tmp_path / "recipe.yaml"
+    options = ("--gpu", "RTX 4090", "--model", "Qwen/Qwen3-8B", "--method", "qlora")
+    code, out, _ = plan(*options, "--write", str(target))
+    assert code == 0
+    assert " packed " in out
+    assert "learning rate 0.0002 (QLoRA, arXiv 2305.14314" in out
+    text = target.read_text(encoding="utf-8")
+    assert "#   alpha: Biderman et al., arXiv 2405.09673: alpha = 2 r" in text
+    tree = tree_of(plan(*options, "--json"))
+    star = tree["candidates"][tree["recommended"]]
+    assert load_recipe(target).training.packing is star["packing"]
+    assert star["sources"]["learning_rate"].startswith("QLoRA, arXiv 2305.14314")
+
+
+def test_several_gpus_hold_copies_or_parts(plan: Plan) -> None:
+    options = ("--gpu", "RTX 4090", "--gpus", "2", "--model", "Qwen/Qwen3-8B", "--method", "lora")
+    copies = tree_of(plan(*options, "--json"))["candidates"][0]
+    parts = tree_of(plan(*options, "--sharding", "fsdp", "--json"))["candidates"][0]
+    assert (copies["sharding"], parts["sharding"]) == ("auto", "fsdp")
+    assert parts["peak_bytes"] / parts["micro_batch"] < copies["peak_bytes"] / copies["micro_batch"]
+    code, out, _ = plan(*options, "--sharding", "fsdp")
+    assert code == 0
+    assert "2 GPUs together, each with a part of the model (fsdp)" in out
+    code, _, err = plan("--gpu", "RTX 4090", "--sharding", "fsdp")
+    assert code == 1
+    assert "--sharding fsdp splits the model over several GPUs. Give --gpus." in err
+    code, _, err = plan(*options[:4], "--method", "qlora", "--sharding", "zero3")
+    assert code == 1
+    assert "ZeRO-3 cannot split a base in 4 bits" in err
+
+
+def test_plan_and_estimate_share_their_options() -> None:
+    from tui.commands.plan import plan as plan_command
+    from tui.commands.planning import estimate
+    from tui.commands.planning_options import SHARED
+
+    for name in SHARED:
+        one, other = (
+            next(each for each in command.params if f"--{name}" in each.opts)
+            for command in (plan_command, estimate)
+        )
+        assert type(one.type) is type(other.type)
+        assert getattr(one.type, "choices", None) == getattr(other.type, "choices", None)
+
+
 def test_6_gib_find_something_that_trains(plan: Plan) -> None:
     tree = tree_of(plan("--vram", "6GiB", "--json"))
     star = tree["candidates"][tree["recommended"]]
