@@ -9,10 +9,12 @@ from typing import get_args
 
 import pytest
 
+from core.data.training_rows import TokenRow
 from core.memory.formula import predict_setup
 from core.memory.setup import Setup
 from core.methods import METHODS, MethodName
-from core.models.catalogue import card_for
+from core.models.catalogue import card_for, load_catalogue
+from core.models.families import keeps_rows_apart
 from core.objectives import OBJECTIVES, ObjectiveName
 from core.planning.candidates import Basis, Candidate
 from core.planning.data import DataSize
@@ -139,3 +141,35 @@ def test_parts_of_a_model_pack_no_rows() -> None:
     assert not split.packed
     assert "parts" in (packing_refusal(settings_of(split)) or "")
     assert METHODS["lora"].can_be_split
+
+
+def test_which_models_keep_packed_rows_apart_was_tried_on_each_kind() -> None:
+    """Small ones with large random weights, so that what leaks from row to row shows."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from core.training.packing import keeps_rows_apart as tried
+
+    rows = [TokenRow(n, list(range(n, n + 24)), list(range(n, n + 24))) for n in (5, 90)]
+    shapes = {card.shape.model_type: card.shape for card in load_catalogue()}
+    for kind, shape in shapes.items():
+        config = AutoConfig.for_model(kind, **SMALL, **OWN.get(kind, {}))
+        model = AutoModelForCausalLM.from_config(config).eval()
+        assert tried(model, rows) is keeps_rows_apart(shape), kind
+
+
+SMALL: dict[str, object] = {
+    "vocab_size": 128, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 4, "initializer_range": 0.2,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+EXPERTS = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2}
+OWN: dict[str, dict[str, object]] = {
+    "bloom": {"n_layer": 2, "n_head": 4},
+    "gemma2": {"head_dim": 16, "sliding_window": 16},
+    "gemma3_text": {"head_dim": 16, "sliding_window": 16},
+    "gpt_oss": {"head_dim": 16, "sliding_window": 16, **EXPERTS},
+    "llama4_text": {"head_dim": 16, "intermediate_size_mlp": 96, **EXPERTS},
+    "mixtral": EXPERTS,
+    "qwen3": {"head_dim": 16},
+    "qwen3_moe": {"head_dim": 16, "moe_intermediate_size": 32, **EXPERTS},
+}
