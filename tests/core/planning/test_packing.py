@@ -81,6 +81,10 @@ def test_with_flash_attention_packing_saves_the_padding_and_costs_nothing() -> N
     assert 60 < chosen.seconds < plain.seconds
     steps = [one for one in front(card_for(MODEL), "qlora", basis) if one.micro_batch > 1]
     assert packed_of(steps) == {True}, "what is only slower is dropped"
+    tidy = basis_of(replace(CHAT, padding=0.01), flash=True)
+    assert candidate_for(card_for(MODEL), "qlora", tidy).packed, (
+        "no mask: nothing speaks against it"
+    )
 
 
 def test_under_a_mask_it_is_proposed_where_padding_costs_more_than_attention() -> None:
