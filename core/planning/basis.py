@@ -127,7 +127,7 @@ def _elsewhere(
     there = on_gpu_model(basis, known, measured)
     price = there.dollars_per_hour if basis.dollars_per_hour is None else basis.dollars_per_hour
     if price is None and known.price:
-        price = sum(known.price) / 2
+        price = sum(known.price) / 2 * basis.gpus  # of one, as they are rented
     if free_bytes is not None and free_bytes > known.memory:
         raise UserError(
             f"{known.name} has {bytes_text(known.memory)}, less than the "

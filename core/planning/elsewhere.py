@@ -70,10 +70,15 @@ def rented(candidate: Candidate, measured: Sequence[Measurement] = ()) -> tuple[
     for gpu in known_gpus():
         basis = on_gpu_model(candidate.basis, gpu, measured)
         typed = basis.dollars_per_hour
-        price = gpu.price if typed is None else (typed, typed)
+        price = (typed, typed) if typed is not None else _together(gpu, basis.gpus)
         if price is not None:
             found.append(Rented(gpu, refitted(candidate, basis), price, typed is not None))
     return tuple(sorted(found, key=lambda one: (not one.fits, one.middle, one.gpu.name)))
+
+
+def _together(gpu: GpuModel, gpus: int) -> tuple[float, float] | None:
+    """What so many of them cost an hour; None for a card that nobody rents out."""
+    return gpu.price and (gpu.price[0] * gpus, gpu.price[1] * gpus)
 
 
 def worth_it(offers: Sequence[Rented]) -> list[Rented]:

@@ -12,6 +12,7 @@ from core.hardware.machine import Machine
 from core.methods import METHODS, MethodName
 from core.models.catalogue import card_for
 from core.planning.candidates import Candidate
+from core.planning.elsewhere import rented
 from core.planning.levers import levers_for
 from core.planning.planner import plan
 from core.planning.recipes import recipe_for
@@ -96,3 +97,17 @@ def test_fewer_gpus_than_asked_for_are_said() -> None:
     assert "This machine has no GPU, not 4" in plan(machine(), CHAT, gpus=4).note
     elsewhere = plan(machine(), CHAT, gpus=4, free_bytes=24 * GIB)
     assert (elsewhere.basis and elsewhere.basis.gpus, "not 4" in elsewhere.note) == (4, False)
+
+
+def test_several_rented_gpus_cost_several_times_as_much() -> None:
+    cards = [card_for(MODEL)]
+    one, two = (
+        plan(machine(), CHAT, models=cards, methods=["lora"], gpu="L40S", gpus=count).candidates[0]
+        for count in (1, 2)
+    )
+    assert one.basis.dollars_per_hour is not None
+    assert two.basis.dollars_per_hour == 2 * one.basis.dollars_per_hour
+    for candidate, times in ((one, 1), (two, 2)):
+        offer = next(each for each in rented(candidate) if each.gpu.name == "L40S")
+        assert offer.gpu.price is not None
+        assert offer.price == (times * offer.gpu.price[0], times * offer.gpu.price[1])
