@@ -27,12 +27,12 @@ from core.training.choices import packs as trainer_packs
 
 TOGETHER = 0.9  # of each GPU's speed is left where several exchange their gradients
 IN_PARTS = 1 - 1.5 * (1 - TOGETHER)
-"""Where they exchange the weights too: half as much again (ZeRO, arXiv 1910.02054, section 7)."""
+"""Where they exchange the weights too: half as much again is moved (ZeRO, arXiv 1910.02054)."""
 UNDER_A_MASK, UNDER_A_MASK_ON_CPU = 4.0, 2.5
 """Times the attention of a causal row as long as all packed ones. A mask keeps the kernel from
-leaving out the half that lies ahead, and a GPU from the fastest kernel, which is about twice as
-fast (FlashAttention-2, arXiv 2307.08691): not measured yet. On a CPU it was 2.0, 2.5 and 3.0 for
-512, 1200 and 2400 packed tokens at a width of 576."""
+leaving out the half that lies ahead, and a GPU from its fastest kernel, which is taken to be twice
+as fast: an estimate. On a CPU 2.0, 2.5 and 3.0 were measured for 512, 1200 and 2400 packed tokens
+at a width of 576."""
 SHARDINGS: tuple[Sharding, ...] = ("ddp", "fsdp", "zero3")
 
 

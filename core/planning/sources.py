@@ -42,7 +42,7 @@ RATES: dict[MethodName, str] = {
 PREFERENCE_RATES: dict[ObjectiveName, tuple[str, str]] = {
     "dpo": (
         "TRL's guide, Zephyr's recipe: 5e-6 with an adapter",
-        "TRL's guide, Zephyr (arXiv 2310.16944): 5e-7 for all weights",
+        "TRL's guide, Zephyr's recipe: 5e-7 for all weights",
     ),
     "kto": (
         "LLaMA-Factory's example: 5e-6 with an adapter; TRL's guide: 5e-7 to 5e-6",
