@@ -26,7 +26,8 @@ class Setup:
     trainer asks of torch's allocator. `bits` are those of the base's weights, None the method's
     usual; `layers` and `virtual_tokens` as in a recipe's `method`. `gpus` counts those of all
     machines; the prediction is for the fullest of them. `one_mask`: the rows of a micro-batch stand
-    end to end, kept apart by a mask of all their tokens by all their tokens.
+    end to end, kept apart by a mask of all their tokens by all their tokens; the formula alone
+    knows of it.
     """
 
     shape: ModelShape

@@ -22,7 +22,7 @@ from core.planning.presets import candidate_of
 from core.planning.ranking import recommend
 from core.planning.retuning import retune
 from core.planning.search import USUAL_LENGTH, candidate_for, start_at
-from core.planning.settings import sharding_refusal
+from core.planning.settings import settings_of, sharding_refusal
 from core.recipe import Recipe
 from core.units import GIB, bytes_text, duration_text
 
@@ -64,7 +64,7 @@ def plan(
     )  # fmt: skip
     basis = with_device(machine, data, free_bytes, gpu, measured)
     if recipe is not None:
-        candidates, left_out = [candidate_of(recipe, basis)], []
+        candidates, left_out = [_held(candidate_of(recipe, basis), sharding)], []
     else:
         cards = list(models) if models is not None else _worth_listing(load_catalogue(), basis)
         wanted, left_out = _splittable(methods or _offered(basis), cards, basis, sharding)
@@ -109,6 +109,13 @@ def _splittable(
     if refused and not kept:
         raise UserError(f"{refused[0]}.", "Choose another sharding, or auto.")
     return kept, refused
+
+
+def _held(candidate: Candidate, sharding: Sharding) -> Candidate:
+    """The GPUs hold it so, where that is asked for. UserError where they cannot."""
+    if why := sharding_refusal(settings_of(candidate), sharding):
+        raise UserError(why, "Choose another sharding, or auto.")
+    return candidate if sharding == "auto" else retune(candidate, sharding=sharding)
 
 
 def _few(gpus: int, basis: Basis) -> list[str]:

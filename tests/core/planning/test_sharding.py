@@ -15,6 +15,7 @@ from core.planning.candidates import Candidate
 from core.planning.elsewhere import rented
 from core.planning.levers import levers_for
 from core.planning.planner import plan
+from core.planning.presets import load_preset
 from core.planning.recipes import recipe_for
 from core.planning.retuning import retune
 from core.planning.settings import SHARDINGS, settings_of, sharding_refusal
@@ -90,6 +91,13 @@ def test_what_cannot_be_split_so_is_left_out_and_said() -> None:
     with pytest.raises(UserError, match="PiSSA trains on whole copies"):
         plan(two_gpus(), CHAT, gpus=2, sharding="fsdp", methods=["pissa"])
     assert not METHODS["pissa"].can_be_split
+
+
+def test_a_preset_is_split_where_that_is_asked_for() -> None:
+    made = plan(two_gpus(), CHAT, gpus=2, sharding="fsdp", recipe=load_preset("chat-24gb"))
+    assert [one.sharding for one in made.candidates] == ["fsdp"]
+    with pytest.raises(UserError, match="ZeRO-3 cannot split a base in 4 bits"):
+        plan(two_gpus(), CHAT, gpus=2, sharding="zero3", recipe=load_preset("chat-24gb"))
 
 
 def test_fewer_gpus_than_asked_for_are_said() -> None:
