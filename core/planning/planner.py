@@ -52,9 +52,12 @@ def plan(
 ) -> Plan:
     """The table for this data on this machine, or for another GPU: one with `free_bytes`, or one
     of presets/gpus.yaml by its name, or both. `sharding`: how several GPUs hold the model, where
-    the method can. `measured` corrects the speeds that are assumed. The objective
-    follows from the data unless it is given. For a single model every setting is listed that no
-    other one beats; with a `recipe` that is the only candidate, as it stands."""
+    the method can. `measured` corrects the speeds that are assumed. The objective follows from the
+    data unless it is given. For a single model every setting is listed that no other one beats;
+    with a `recipe` that is the only candidate, as it stands.
+
+    UserError for rows, a GPU or a sharding that the objective, the presets or every method refuse.
+    """
     goal = recipe.objective.name if recipe else objective or usual_objective(size.format)
     rows = trained_on(size, goal)
     data = Basis(
