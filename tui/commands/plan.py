@@ -12,7 +12,7 @@ from core.errors import UserError, describe_os_error
 from core.text import printable
 from tui.commands.data import parse_mapping
 from tui.commands.plan_text import elsewhere_lines, plan_lines
-from tui.commands.planning_options import Memory, check_shared, shared_options
+from tui.commands.planning_options import Memory, check_shared, json_option, shared_options
 
 if TYPE_CHECKING:
     from core.data.report import Report
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 )
 @click.option("--map", "pairs", multiple=True, metavar="ROLE=COLUMN", help="Name a column's role.")
 @click.option("--write", type=click.Path(path_type=Path), help="Write the recommended recipe.")
+@json_option
 def plan(
     source: tuple[str, ...],
     model: str | None,

@@ -11,7 +11,7 @@ from core.errors import UserError
 from core.methods import METHODS, MethodName
 from core.text import printable
 from core.units import bytes_text
-from tui.commands.planning_options import check_shared, shared_options
+from tui.commands.planning_options import check_shared, json_option, shared_options
 
 if TYPE_CHECKING:
     from core.memory.prediction import Prediction
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0)
 @click.option("--gradient-checkpointing/--no-gradient-checkpointing", default=True)
 @click.option("--simulate", is_flag=True, help="Run the step without data: seconds, not formula.")
+@json_option
 def estimate(model: str, method: MethodName, simulate: bool, as_json: bool, **choices: Any) -> None:
     """Predict the peak memory of one model and method, as NVML will show it; of several GPUs, the
     fullest."""

@@ -47,13 +47,13 @@ SHARED: dict[str, dict[str, Any]] = {
 }
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+
+
 def shared_options(**own: dict[str, Any]) -> Callable[[Command], Command]:
-    """These options, each with what is the command's own about it, and `--json` at their end."""
+    """These options, each with what is the command's own about it."""
 
     def decorate(command: Command) -> Command:
-        command = click.option(
-            "--json", "as_json", is_flag=True, help="One JSON object on stdout."
-        )(command)
         for name, attributes in reversed(SHARED.items()):
             more = own.get(name.replace("-", "_"), {})
             command = click.option(f"--{name}", **{**attributes, **more})(command)
