@@ -66,8 +66,9 @@ def plan(
         padding=rows.padding,
     )  # fmt: skip
     basis = with_device(machine, data, free_bytes, gpu, measured)
+    left_out: list[str] = []
     if recipe is not None:
-        candidates, left_out = [_held(candidate_of(recipe, basis), sharding)], []
+        candidates = [_held(candidate_of(recipe, basis), sharding)]
     else:
         cards = list(models) if models is not None else _worth_listing(load_catalogue(), basis)
         wanted, left_out = _splittable(methods or _offered(basis), cards, basis, sharding)

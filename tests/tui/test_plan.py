@@ -395,7 +395,7 @@ async def test_several_gpus_train_together_at_a_key(
         await sees(pilot, "★")
         screen = pilot.app.screen
         await pilot.press("w")
-        await sees(pilot, "2 GPUs")
+        await sees(pilot, "copies (ddp)")
         recipe = screen.session.recipe(screen.selected)
         assert (recipe.hardware.gpus, recipe.hardware.gpu) == (2, "auto")
         await pilot.press("w")

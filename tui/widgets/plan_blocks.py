@@ -101,7 +101,7 @@ def _levers(candidate: Candidate, width: int) -> list[Content]:
 
 def beside(left: list[Content], right: list[Content], width: int) -> list[Content]:
     """Beside one another, where the screen is low."""
-    edge = max(line.cell_length for line in left) + 3
+    edge = max(line.cell_length for line in left) + 2
     if edge + 30 > width:
         return left
     rows = max(len(left), len(right))
