@@ -575,6 +575,22 @@ async def test_the_memory_bar_moves_with_the_readings(
         await until(pilot, lambda: pilot.app.screen.session.plan.free_bytes == 15 * GIB)
 
 
+async def test_once_something_fits_it_is_put_forward(
+    opened: Open, tiny_rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = machine_with(1)
+    full = replace(empty, gpus=(replace(empty.gpus[0], used=24 * GIB, free=GIB // 4),))
+    readings = [full]
+    monkeypatch.setattr("core.hardware.readings.read_machine", lambda: readings[-1])
+    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+        screen = pilot.app.screen
+        await until(pilot, lambda: screen.selected and screen.session.starred is None)
+        readings.append(empty)
+        pilot.app.read_machine()
+        await until(pilot, lambda: screen.session.starred is not None)
+        assert screen.selected_key == screen.session.starred
+
+
 async def test_a_quick_trial_starts_the_recipe_cut_short(
     opened: Open, tiny_rows: Path, launched: list[Recipe]
 ) -> None:

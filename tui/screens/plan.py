@@ -115,8 +115,9 @@ class PlanScreen(Place):
 
     def _receive(self, made: Plan) -> None:
         stay_on = self.selected_key
-        if stay_on == self.session.starred:
-            stay_on = None  # whoever was at the star goes with it
+        put_forward = self.session.starred or next(iter(self.session.rows), (None,))[0]
+        if stay_on == put_forward:
+            stay_on = None  # whoever chose nothing goes along with what is put forward
         self.session.receive(made)
         self._show(stay_on)
 
