@@ -260,9 +260,12 @@ async def test_the_same_run_elsewhere_follows_the_row(
         await pilot.press("E")
         assert "\n".join(line.plain for line in block.build(70)) != first
         if size[0] < 150:
-            await pilot.press("o")
-            await sees(pilot, "micro-batch")
-            assert "rented GPU" not in shown(pilot)
+            for way_back in ("o", "escape"):
+                await pilot.press(way_back)
+                await sees(pilot, "micro-batch")
+                assert "rented GPU" not in shown(pilot)
+                await pilot.press("o")
+                await sees(pilot, "rented GPU")
 
 
 async def test_words_leave_only_some_models_and_escape_shows_all(

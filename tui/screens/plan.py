@@ -321,8 +321,11 @@ class PlanScreen(Place):
         self._show(self.selected_key)
 
     def action_back(self) -> None:
+        """Out of what one went into last; at the top, to the data."""
         session = self.session
-        if session.words or session.only is not None:
+        if self._elsewhere and not self.has_class("-wide"):
+            self.action_elsewhere()
+        elif session.words or session.only is not None:
             session.words, session.only = "", None
             self._look_again()
             self._show(self.selected_key)
