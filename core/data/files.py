@@ -7,10 +7,11 @@ import codecs
 import gzip
 import io
 import lzma
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, cast
 
+from core.data.split import is_held_out_name
 from core.errors import UserError, describe_os_error
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ READ_ERRORS = (OSError, EOFError, lzma.LZMAError, ValueError)
 class DataFile:
     """A file of rows. `packing` is the compression found in its first bytes (empty: none),
     `encoding` what its byte order mark says, `mark` the length of that mark. A `remote` file lies
-    on the hub; `path` is then its name only."""
+    on the hub; `path` is then its name only. `part` is the list of rows that is meant, where a
+    JSON object holds several (empty: none is named)."""
 
     path: Path
     size: int
@@ -54,6 +56,7 @@ class DataFile:
     encoding: str
     mark: int
     remote: HubFile | None = None
+    part: str = ""
 
     @property
     def is_plain(self) -> bool:
@@ -90,10 +93,31 @@ def examine(path: Path, remote: HubFile | None = None) -> DataFile:
     return DataFile(path, size, kind, packing, encoding, mark, remote)
 
 
+@dataclass(slots=True)
+class Lists:
+    """The lists of rows in a JSON file: which is `wanted` (None: the usual one), which is read
+    (`taken`; empty for an array that needs no name, None as long as none is), how many rows the
+    others have, and whether the file is too big to be parsed as a whole."""
+
+    wanted: str | None = None
+    taken: str | None = None
+    others: dict[str, int] = field(default_factory=dict)
+    streamed: bool = False
+
+    def wants(self, name: str) -> bool:
+        """Whether the list of this name is the one to read, as far as can be said before the
+        others have been seen."""
+        if self.wanted is not None:
+            return name == self.wanted
+        return self.taken is None and not is_held_out_name(name)
+
+
 class Meter:
-    """How many bytes of the files on disk have been read; readers of many files share one."""
+    """How many bytes of the files on disk have been read, and which lists in them; readers of
+    many files share one."""
 
     def __init__(self) -> None:
+        self.lists: dict[Path, Lists] = {}
         self._done = self._reached = 0
         self._raw: IO[bytes] | None = None
 

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, cast
 
 from core.data.files import KINDS, PACKED
+from core.data.split import is_held_out_name, words_of
 from core.errors import UserError
 
 if TYPE_CHECKING:
@@ -171,12 +172,11 @@ def _is_data(name: str) -> bool:
 def _belongs(name: str, config: str | None, split: str | None) -> bool:
     """Whether a file is of this config and split, as far as its path tells. Without a split it is
     the part for training, or all where no path names one."""
-    words = re.split(r"[^A-Za-z0-9]+", name.lower())
     if config is not None and config.lower() not in name.lower():
         return False
     if split is not None:
-        return split.lower() in words
-    return not {"test", "validation", "valid", "val", "dev", "eval"} & set(words)
+        return split.lower() in words_of(name)
+    return not is_held_out_name(name)
 
 
 class _Ranges(io.RawIOBase):

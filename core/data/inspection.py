@@ -11,10 +11,12 @@ from shlex import quote
 from threading import Event
 
 from core.data.advice import advise
+from core.data.array_index import ArrayIndex
 from core.data.encoding import Encoded, TrainOn, encode
 from core.data.examples import Record
 from core.data.files import Meter
 from core.data.formats import RECOGNITION_ROWS, Recognition, check_mapping, recognise
+from core.data.json_values import is_list
 from core.data.language import language_of
 from core.data.near import signature, text_of
 from core.data.parallel import scan
@@ -77,6 +79,9 @@ class Inspection:
         self.judge = Judge(self.recognition.format, mapping)
         self._mapping = mapping
         self._records = chain(first, records)
+        self.is_large = self._is_large()
+        array = self.is_large and self.source.files[0].kind == "json"
+        self.index = ArrayIndex() if array else None
         rows = self._estimated_rows(len(first))
         self._rate = 1.0 if exact or rows <= _ALL_ROWS else SAMPLED_ROWS / rows
         self._language_rate = LANGUAGE_ROWS / max(rows, LANGUAGE_ROWS)
@@ -92,7 +97,7 @@ class Inspection:
 
     def _estimated_rows(self, first: int) -> float:
         """From the size of the first rows; always the same for a file."""
-        if self.is_large:
+        if self.is_large and self.index is None:
             with self.source.files[0].path.open("rb") as file:
                 head = file.read(_HEAD_BYTES)
             return self.source.bytes / len(head) * max(1, head.count(b"\n"))
@@ -102,11 +107,15 @@ class Inspection:
             return self.source.bytes / max(1, read) * first
         return self.source.bytes / max(1, self._meter.position) * first
 
-    @property
-    def is_large(self) -> bool:
-        """Whether it is read by several processes."""
-        plain = all(file.kind == "jsonl" and file.is_plain for file in self.source.files)
-        return plain and self.source.bytes >= LARGE_BYTES
+    def _is_large(self) -> bool:
+        """Whether it is read by several processes: lines of JSON or arrays, as they lie on disk."""
+        files = self.source.files
+        if self.source.bytes < LARGE_BYTES or not all(file.is_plain for file in files):
+            return False
+        kinds = {file.kind for file in files}
+        return kinds == {"jsonl"} or (
+            kinds == {"json"} and all(is_list(file, self._meter) for file in files)
+        )
 
     def scan(
         self, stopped: Event | None = None, processes: int | None = None
@@ -118,13 +127,19 @@ class Inspection:
             self._rate, self._language_rate,
         )  # fmt: skip
         after = lines = 0
-        for part, found in scan(self.source.files, orders, stopped or Event(), processes):
+        parts = scan(self.source.files, orders, stopped or Event(), self._meter, processes)
+        for part, found in parts:
             if part.begins:  # of a file: its numbers begin after the last row before it
                 after, lines = (self.tally.numbers[-1] if self.tally.rows else 0), 0
+            known = self.tally.rows
             self.tally.append_part(found, after + lines)
             lines += found["lines"]
             self._scanned += part.end - part.start
+            if self.index is not None:
+                self.index.extend(part, self.tally.numbers[known:], lost=bool(found["lost"]))
             yield self.progress
+        if self.index is not None:
+            self.index.complete = True
         if stopped is None or not stopped.is_set():
             self._finish()
 

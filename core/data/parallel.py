@@ -1,4 +1,4 @@
-"""Big JSONL files are cut into parts that several scanners judge at once.
+"""Big files of JSON, lines or an array, are cut into parts that several scanners judge at once.
 
 The parts come back in the order of the source, whatever scanner was quicker, so that the report
 is the same with any number of them.
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import queue
+from array import array
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 from core.children import Child
-from core.data.files import DataFile
+from core.data.arrays import Batch
+from core.data.files import DataFile, Meter
+from core.data.json_values import list_batches
 from core.data.scanner import Orders
 from core.errors import UserError
 
@@ -26,30 +30,63 @@ _PARTS_AHEAD = 3
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some lines of a file. `begins` is whether they are its first."""
+    """Some lines of a file, or the elements of an array in a `batch`, with so many `before` them.
+    `begins` is whether they are the file's first, `file` which of the files it is."""
 
     path: Path
     start: int
     end: int
     begins: bool
+    batch: Batch | None = None
+    before: int = 0
+    file: int = 0
+
+    def as_job(self, number: int) -> dict[str, Any]:
+        batch = self.batch
+        ends = b64encode(array("Q", batch.ends)).decode() if batch is not None else None
+        return {
+            "job": number, "path": str(self.path), "start": self.start, "end": self.end,
+            "ends": ends, "before": self.before, "closing": batch and batch.closing,
+            "trouble": batch.trouble if batch is not None else "",
+        }  # fmt: skip
 
 
-def parts_of(files: Sequence[DataFile]) -> Iterator[Part]:
-    """Where to cut: always at the same places."""
-    for file in files:
-        start = file.mark
-        with file.path.open("rb") as stream:
-            while start < file.size:
-                stream.seek(start + PART_BYTES)
-                while (rest := stream.readline(PART_BYTES)) and not rest.endswith(b"\n"):
-                    pass
-                end = min(stream.tell(), file.size)
-                yield Part(file.path, start, end, start == file.mark)
-                start = end
+def parts_of(files: Sequence[DataFile], meter: Meter, lost: set[int]) -> Iterator[Part]:
+    """Where to cut: always at the same places. A file that is `lost` is given up."""
+    for at, file in enumerate(files):
+        parts = _parts_of_array(file, meter) if file.kind == "json" else _parts_of_lines(file)
+        for part in parts:
+            if at in lost:
+                break
+            yield replace(part, file=at)
+
+
+def _parts_of_lines(file: DataFile) -> Iterator[Part]:
+    start = file.mark
+    with file.path.open("rb") as stream:
+        while start < file.size:
+            stream.seek(start + PART_BYTES)
+            while (rest := stream.readline(PART_BYTES)) and not rest.endswith(b"\n"):
+                pass
+            end = min(stream.tell(), file.size)
+            yield Part(file.path, start, end, start == file.mark)
+            start = end
+
+
+def _parts_of_array(file: DataFile, meter: Meter) -> Iterator[Part]:
+    end, before, begins = file.mark, 0, True
+    for batch in list_batches(file, meter, PART_BYTES):
+        start, end = (batch.start, batch.ends[-1]) if batch.ends else (end, end)
+        yield Part(file.path, start, end, begins, replace(batch, data=b"", rest=b""), before)
+        before, begins = before + len(batch.ends), False
 
 
 def scan(
-    files: Sequence[DataFile], orders: Orders, stopped: Event, processes: int | None = None
+    files: Sequence[DataFile],
+    orders: Orders,
+    stopped: Event,
+    meter: Meter,
+    processes: int | None = None,
 ) -> Iterator[tuple[Part, dict[str, Any]]]:
     """The parts of the files with their tallies, in order. Ends early when `stopped` is set."""
     count = processes or min(_MOST_SCANNERS, os.cpu_count() or 1)
@@ -58,7 +95,8 @@ def scan(
         pending: dict[int, Part] = {}
         done: dict[int, dict[str, Any]] = {}
         following = 0
-        jobs = enumerate(parts_of(files))
+        lost: set[int] = set()  # files that cannot be read any further
+        jobs = enumerate(parts_of(files, meter, lost))
         while not stopped.is_set():
             while len(pending) < count + _PARTS_AHEAD and (job := next(jobs, None)):
                 pending[job[0]] = job[1]
@@ -66,11 +104,17 @@ def scan(
             if not pending:
                 return
             while following in done:
-                yield pending.pop(following), done.pop(following)
+                part, found = pending.pop(following), done.pop(following)
                 following += 1
+                if part.file in lost:
+                    continue
+                if found["lost"]:
+                    lost.add(part.file)
+                    meter.lists[part.path].others.clear()
+                yield part, found
             if pending and following not in done:
-                number, part = crew.take()
-                done[number] = part
+                number, tally = crew.take()
+                done[number] = tally
     finally:
         crew.close()
 
@@ -89,8 +133,7 @@ class _Crew:
             Thread(target=self._serve, args=(child,), daemon=True).start()
 
     def give(self, number: int, part: Part) -> None:
-        job = {"job": number, "path": str(part.path), "start": part.start, "end": part.end}
-        self._jobs.put(job)
+        self._jobs.put(part.as_job(number))
 
     def take(self) -> tuple[int, dict[str, Any]]:
         """The next part that is ready, of whatever scanner. UserError when one has died."""

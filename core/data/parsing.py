@@ -13,6 +13,15 @@ MAX_RECORD_BYTES = 64 * 1024 * 1024
 """Rows longer than this are counted, never parsed."""
 
 
+_DIGITS_AS_ZEROS = bytes(48 if 48 <= byte < 58 else 0 for byte in range(256))
+_LONG_NUMBER = b"0" * 19
+
+
+def may_hold_long_number(text: bytes) -> bool:
+    """Whether an integer of it may lie beyond 64 bits, where orjson would round it."""
+    return _LONG_NUMBER in text.translate(_DIGITS_AS_ZEROS)
+
+
 def parse_line(number: int, line: bytes, source: str = "") -> Record:
     """A line of JSON as a record. Its number, value or problem; never an exception."""
     try:
@@ -72,10 +81,11 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def describe_json_error(error: ValueError) -> str:
+def describe_json_error(error: ValueError, start: int = 0) -> str:
+    """What is wrong with a value, and at which of its characters; it begins at `start`."""
     if isinstance(error, json.JSONDecodeError):
         message = error.msg[:1].lower() + error.msg[1:]
-        return f"{message} (character {error.pos + 1})"
+        return f"{message} (character {error.pos - start + 1})"
     return str(error)
 
 

@@ -34,7 +34,7 @@ from core.data.rows import (
     RowTokens,
 )
 from core.data.sources import resolve
-from core.data.store import LineIndex, Spool
+from core.data.store import LineIndex, Spool, Store
 from core.data.tokenizer import Tokenizer, load_tokenizer
 from core.data.trial import try_mapping
 from core.data.verdict import Verdict
@@ -86,7 +86,9 @@ class Session:
         self._abandoned = Event()
         self._searches: dict[tuple[str | None, str], tuple[list[int], int]] = {}
         indexed = all(file.kind == "jsonl" and file.is_plain for file in self._source.files)
-        self._store: LineIndex | Spool = LineIndex(self._source.files) if indexed else Spool()
+        self._store: Store = LineIndex(self._source.files) if indexed else Spool()
+        if self.inspection.index is not None:
+            self._store = self.inspection.index
 
     def start(self) -> None:
         """Begin the pass and the index."""

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from core.data.columnar import read_columnar
 from core.data.examples import Record
 from core.data.files import KINDS, PACKED, DataFile, Kind, Meter, examine
+from core.data.json_values import read_json
 from core.data.piped import STANDARD_INPUT, standard_input
-from core.data.readers import read_document, read_json, read_jsonl, read_table, read_text
+from core.data.readers import read_document, read_jsonl, read_table, read_text
 from core.errors import UserError, describe_os_error
 
 if TYPE_CHECKING:

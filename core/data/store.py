@@ -29,6 +29,8 @@ _BLANKS = np.frombuffer(b" \t\r\n\x0b\x0c", np.uint8)
 class Store(Protocol):
     """Rows by position (from 0). `len` grows while the source is read."""
 
+    complete: bool
+
     def __len__(self) -> int: ...
 
     def number(self, position: int) -> int: ...

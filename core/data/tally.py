@@ -25,7 +25,7 @@ _ARRAYS = (
     "signed", "signatures",
 )  # fmt: skip
 _COUNTS = ("ledger", "counts", "fatal", "patterns", "languages")
-_TOTALS = ("truncated", "lines")
+_TOTALS = ("truncated", "lines", "lost")
 _FIRSTS = ("listed", "details")
 Flags = NDArray[np.bool_]
 Hashes = NDArray[np.uint64]
@@ -63,6 +63,7 @@ class Tally:
         self.signatures = array("I")
         self.truncated = 0
         self.lines = 0  # of the part of a file that a scanner has read
+        self.lost = 0  # whether nothing can be read after that part
 
     @property
     def rows(self) -> int:

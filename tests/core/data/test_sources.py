@@ -50,7 +50,7 @@ def test_a_big_object_is_read_row_by_row(
     path.write_text(json.dumps(value, indent=indent))
     whole = records(path)
     for name in ("_MODEST", "_CHUNK", "_FIRST_CHUNK"):
-        monkeypatch.setattr(f"core.data.readers.{name}", 64)
+        monkeypatch.setattr(f"core.data.json_values.{name}", 64)
     assert records(path) == whole
 
 
@@ -69,9 +69,9 @@ def test_a_big_object_that_is_broken_says_where(
 ) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
-    monkeypatch.setattr("core.data.readers._MODEST", 8)
-    monkeypatch.setattr("core.data.readers._CHUNK", 8)
-    monkeypatch.setattr("core.data.readers._FIRST_CHUNK", 8)
+    monkeypatch.setattr("core.data.json_values._MODEST", 8)
+    monkeypatch.setattr("core.data.json_values._CHUNK", 8)
+    monkeypatch.setattr("core.data.json_values._FIRST_CHUNK", 8)
     assert problems(path)[-1] == (row, "invalid-json")
 
 
