@@ -354,4 +354,5 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
 def _beside(recipe: Path, source: str) -> str:
     """`source` as an absolute path if it lies beside the recipe, else as it was (a hub id)."""
     candidate = recipe.parent / Path(source).expanduser()
-    return str(candidate.resolve()) if candidate.exists() else source
+    there = candidate.exists() or candidate.parent.is_file()  # a list in a file
+    return str(candidate.resolve()) if there else source

@@ -82,7 +82,7 @@ class ArrayIndex:
         file = bisect_right(self._firsts, position)
         last = self._firsts[file] if file < len(self._firsts) else len(self)
         first = self._starts[position]
-        end = max(bisect_left(self._starts, first + _BLOCK, position, last), position + 1)
+        end = max(bisect_right(self._ends, first + _BLOCK, position, last), position + 1)
         if end - position == 1:
             return [self.raw(position)]
         read = self._read(position, self._ends[end - 1] - first)

@@ -14,7 +14,7 @@ from core.data.advice import advise
 from core.data.array_index import ArrayIndex
 from core.data.encoding import Encoded, TrainOn, encode
 from core.data.examples import Record
-from core.data.files import Meter
+from core.data.files import Lists, Meter
 from core.data.formats import RECOGNITION_ROWS, Recognition, check_mapping, recognise
 from core.data.json_values import is_list
 from core.data.language import language_of
@@ -210,7 +210,7 @@ class Inspection:
             usable=tally.usable_rows,
             ledger=ordered(tally.ledger),
             tokens=counted,
-            problems=problems(tally, complete=ended),
+            problems=problems(tally, self._unchosen_lists(), complete=ended),
             error=self._error() if ended else None,
             complete=ended,
             sample=sample_of(tally),
@@ -218,6 +218,11 @@ class Inspection:
             leakage=self.leakage,
         )
         return replace(report, advice=advise(report)) if ended else report
+
+    def _unchosen_lists(self) -> list[Lists]:
+        """The lists in files of which the user has not said which one is meant."""
+        chosen = {file.path for file in self.source.files if file.part}
+        return [lists for path, lists in self._meter.lists.items() if path not in chosen]
 
     def _error(self) -> str | None:
         if self.tally.usable_rows:

@@ -142,6 +142,12 @@ KINDS: dict[str, Kind] = {
         "hold what looks like personal data, which a model can repeat to anyone.",
         "Remove or replace it.",
     ),
+    "unread-lists": Kind(
+        "warning",
+        "are in lists of the file that are not read.",
+        "Name one to read it instead, as FILE/LIST; --eval FILE/LIST says what of it is in these"
+        " rows too.",
+    ),
 }  # fmt: skip
 
 CODES = tuple(KINDS)

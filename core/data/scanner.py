@@ -145,7 +145,7 @@ def _record(number: int, line: bytes | None) -> Record:
     return too_long(number) if line is None else parse_line(number, line)
 
 
-def _answer(scanner: Scanner, request: dict[str, Any]) -> Tally:
+def answer(scanner: Scanner, request: dict[str, Any]) -> Tally:
     path = Path(request["path"])
     if request["ends"] is None:
         return scanner.scan(path, request["start"], request["end"])
@@ -165,7 +165,7 @@ def main() -> None:
         if scanner is None:
             scanner = Scanner(Orders(**request))
             continue
-        tally = _answer(scanner, request)
+        tally = answer(scanner, request)
         sys.stdout.write(json.dumps({"job": request["job"], "part": tally.as_part()}) + "\n")
         sys.stdout.flush()
 

@@ -1,5 +1,5 @@
-"""Sources: what a person names (files, folders, globs, hub ids, standard input) as a stream of
-records.
+"""Sources: what a person names (files, lists in them, folders, globs, hub ids, standard input) as a
+stream of records.
 
 Records are numbered from 1; for JSON lines the number is that of the line. Where a source has
 several files the numbers run on, so that each names one row. A bad row is a record with a
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from core.data.columnar import read_columnar
 from core.data.examples import Record
 from core.data.files import KINDS, PACKED, DataFile, Kind, Meter, examine
-from core.data.json_values import read_json
 from core.data.piped import STANDARD_INPUT, standard_input
 from core.data.readers import read_document, read_jsonl, read_table, read_text
 from core.errors import UserError, describe_os_error
@@ -26,11 +25,18 @@ from core.errors import UserError, describe_os_error
 if TYPE_CHECKING:
     from core.data.hub import HubFile
 
+
+def _read_json(file: DataFile, meter: Meter | None) -> Iterator[Record]:
+    from core.data.json_values import read_json  # it needs numpy
+
+    return read_json(file, meter)
+
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w.-]+)?(/[\w.-]+)?")
 _ABOUT_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 """What `datasets` saves beside the rows."""
 _READERS: dict[Kind, Callable[[DataFile, Meter | None], Iterator[Record]]] = {
-    "jsonl": read_jsonl, "json": read_json, "csv": read_table, "tsv": read_table,
+    "jsonl": read_jsonl, "json": _read_json, "csv": read_table, "tsv": read_table,
     "parquet": read_columnar, "arrow": read_columnar, "text": read_text,
     "document": read_document,
 }  # fmt: skip
@@ -66,7 +72,7 @@ def open_source(spec: Sequence[str]) -> Iterator[Record]:
 
 def resolve(spec: Sequence[str]) -> Source:
     """Find and look at everything that `spec` names. UserError when something is not there."""
-    files = [_examined(found) for name in spec for found in _paths(name)]
+    files = [file for name in spec for file in _files(name)]
     if not files:
         raise UserError("No data is named.", "Name a file, a folder or a hub id.")
     first = "standard input" if spec[0] == STANDARD_INPUT else spec[0]
@@ -76,6 +82,27 @@ def resolve(spec: Sequence[str]) -> Source:
 
 def read_file(file: DataFile, meter: Meter | None = None) -> Iterator[Record]:
     return _READERS[file.kind](file, meter)
+
+
+def _files(name: str) -> list[DataFile]:
+    path = Path(name).expanduser()
+    if not names_a_list(path):
+        return [_examined(found) for found in _paths(name)]
+    file = examine(path.parent)
+    if file.kind != "json":
+        raise UserError(
+            f"{path.parent} holds no lists with names, and so none named {path.name}.",
+            "Name the file alone.",
+        )
+    return [replace(file, part=path.name)]
+
+
+def names_a_list(path: Path) -> bool:
+    """Whether a list in a JSON file is meant: `FILE/test`, as splits on the hub are named."""
+    try:
+        return path.parent.is_file() and not path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _examined(found: Path | HubFile) -> DataFile:
@@ -121,7 +148,7 @@ def check_source(name: str) -> None:
 
 
 def _looks_like_a_file(path: Path) -> bool:
-    return _kind_by_name(path) is not None or path.parent.is_dir()
+    return _kind_by_name(path) is not None or path.parent.exists()
 
 
 def _files_in(folder: Path) -> list[Path]:

@@ -120,9 +120,8 @@ class LineIndex:
         at = bisect_right(self._firsts, position) - 1
         last = self._firsts[at + 1] if at + 1 < len(self._firsts) else len(self)
         first = self._starts[position]
-        end = max(bisect_left(self._starts, first + _BLOCK, position, last), position + 1)
-        if end >= last:  # nothing tells where the last row ends
-            end = last - 1 if last - position > 1 else last
+        # up to a row whose beginning tells where the one before it ends
+        end = max(bisect_right(self._starts, first + _BLOCK, position, last) - 1, position + 1)
         if end - position == 1:
             return [self.raw(position)]
         with self._files[at].path.open("rb") as stream:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.data.files import Lists
 from core.data.problems import CODES, KINDS
 from core.data.report import (
     MAX_ROWS_LISTED,
@@ -21,11 +22,12 @@ from core.data.report import (
     TokenStatistics,
 )
 from core.data.tally import Tally
-from core.text import printable
+from core.text import clip, printable
 
 FEW = 500
 VERY_FEW = 50
 _BINS = 24
+_NAMED, _NAME_WIDTH = 8, 40
 _FAR = 2
 _BATCH = 8
 _CHUNK_BATCHES = 32
@@ -36,9 +38,10 @@ _ROLES = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
 Lengths = NDArray[np.int64]
 
 
-def problems(tally: Tally, *, complete: bool) -> tuple[Problem, ...]:
-    """All problems, the worst first."""
+def problems(tally: Tally, lists: Collection[Lists] = (), *, complete: bool) -> tuple[Problem, ...]:
+    """All problems, the worst first. `lists` are those in the files that were read."""
     found = [_problem(code, tally) for code in CODES if tally.counts[code]]
+    found += _unread(lists)
     usable = tally.usable_rows
     if complete and 0 < usable < FEW:
         kind = KINDS["few-examples"]
@@ -61,6 +64,27 @@ def _problem(code: str, tally: Tally) -> Problem:
         message = f"In a sample of {sampled} rows: {message}"
     example = printable(tally.details.get(code, ""), single_line=True)
     return Problem(code, severity, count, tuple(tally.listed[code]), message, kind.remedy, example)
+
+
+def _unread(lists: Iterable[Lists]) -> list[Problem]:
+    """That files hold lists of rows beside those that are read."""
+    taken = dict.fromkeys(one.taken for one in lists if one.taken and one.others)
+    others: Counter[str] = Counter()
+    for one in lists:
+        others.update(one.others if one.taken else {})
+    if not others:
+        return []
+    kind, count = KINDS["unread-lists"], others.total()
+    named = ", ".join(f"{_shown(name)} ({rows:,})" for name, rows in others.most_common(_NAMED))
+    more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+    read = " and ".join(map(_shown, taken))
+    rows = "1 row" if count == 1 else f"{count:,} rows"
+    message = f"{rows} {agree(kind.what, count)} Read: {read}. Not read: {named}{more}."
+    return [Problem("unread-lists", kind.severity, count, (), message, kind.remedy)]
+
+
+def _shown(name: str) -> str:
+    return clip(printable(name, single_line=True), _NAME_WIDTH)
 
 
 def _sampled(code: str, tally: Tally) -> int:

@@ -205,7 +205,8 @@ def _write(
 
 
 def _absolute(source: str) -> str:
-    return str(Path(source).resolve()) if Path(source).exists() else source
+    there = Path(source).exists() or Path(source).parent.is_file()  # a list in a file
+    return str(Path(source).resolve()) if there else source
 
 
 def _way_out(plan: Plan) -> str:

@@ -58,6 +58,24 @@ def test_any_number_of_processes_gives_the_same_report(
     assert report.ledger["encoding"] == 5
 
 
+def test_an_array_is_read_by_several_too(
+    big: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond a certain number of rows the samples are the same as well."""
+    monkeypatch.setattr(inspection, "_ALL_ROWS", 1000)
+    monkeypatch.setattr(inspection, "SAMPLED_ROWS", 800)
+    path = tmp_path / "a.json"
+    rows = [line for line in Path(big[0]).read_text().splitlines() if not line.endswith("cut off")]
+    path.write_text(f"[{', '.join(rows)}]")
+    alone, several = Inspection(resolve([str(path)])), Inspection(resolve([str(path)]))
+    assert several.is_large
+    for _ in alone.steps():
+        pass
+    assert len({progress.bytes for progress in several.scan(processes=2)}) > 3
+    assert several.report == alone.report
+    assert several.report.sample is not None
+
+
 def test_a_sample_stands_for_the_rest(
     big: list[str], make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
