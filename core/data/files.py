@@ -47,7 +47,8 @@ class DataFile:
     """A file of rows. `packing` is the compression found in its first bytes (empty: none),
     `encoding` what its byte order mark says, `mark` the length of that mark. A `remote` file lies
     on the hub; `path` is then its name only. `part` is the list of rows that is meant, where a
-    JSON object holds several (empty: none is named)."""
+    JSON object holds several (empty: none is named). With `cr` its lines end with CR alone, as
+    on old Macs."""
 
     path: Path
     size: int
@@ -57,11 +58,13 @@ class DataFile:
     mark: int
     remote: HubFile | None = None
     part: str = ""
+    cr: bool = False
 
     @property
     def is_plain(self) -> bool:
         """Whether the bytes on disk are the UTF-8 text itself, so that offsets can be kept."""
-        return self.remote is None and not self.packing and self.encoding == "utf-8"
+        as_text = self.encoding == "utf-8" and not self.cr
+        return self.remote is None and not self.packing and as_text
 
     def open(self) -> IO[bytes]:
         """The bytes as they lie there."""
@@ -90,7 +93,17 @@ def examine(path: Path, remote: HubFile | None = None) -> DataFile:
         ((name, len(bom)) for bom, name in _BOMS if head.startswith(bom)), ("utf-8", 0)
     )
     kind = _kind(path, head, encoding, mark, packing)
-    return DataFile(path, size, kind, packing, encoding, mark, remote)
+    cr = kind in ("jsonl", "text") and _ends_with_cr(_text(head, encoding, mark))
+    return DataFile(path, size, kind, packing, encoding, mark, remote, cr=cr)
+
+
+def _text(head: bytes, encoding: str, mark: int) -> str:
+    return head[mark:].decode(encoding, "replace")
+
+
+def _ends_with_cr(text: str) -> bool:
+    """Whether CR alone ends its lines."""
+    return "\r" in text and "\n" not in text
 
 
 @dataclass(slots=True)
@@ -144,9 +157,9 @@ def open_lines(file: DataFile, meter: Meter | None = None) -> IO[bytes]:
     """
     stream = _unpack(file, meter)
     stream.read(file.mark)
-    if file.encoding == "utf-8":
+    if file.encoding == "utf-8" and not file.cr:
         return stream
-    return cast(IO[bytes], io.BufferedReader(_Recoded(stream, file.encoding), 1 << 16))
+    return cast(IO[bytes], io.BufferedReader(_Recoded(stream, file.encoding, file.cr), 1 << 16))
 
 
 def open_text(file: DataFile, meter: Meter | None = None) -> IO[str]:
@@ -155,11 +168,13 @@ def open_text(file: DataFile, meter: Meter | None = None) -> IO[str]:
 
 
 class _Recoded(io.RawIOBase):
-    """A stream of another encoding, as UTF-8."""
+    """A stream of another encoding, or with other line ends, as UTF-8 with LF."""
 
-    def __init__(self, stream: IO[bytes], encoding: str) -> None:
+    def __init__(self, stream: IO[bytes], encoding: str, cr: bool) -> None:
         self._stream = stream
-        self._decoder = codecs.getincrementaldecoder(encoding)(errors="surrogatepass")
+        self._cr = cr
+        self._errors = "surrogateescape" if encoding == "utf-8" else "surrogatepass"
+        self._decoder = codecs.getincrementaldecoder(encoding)(self._errors)
         self._ready = b""
         self._ended = False
 
@@ -175,7 +190,8 @@ class _Recoded(io.RawIOBase):
             except UnicodeDecodeError:
                 text = "\udcff"  # half a character
                 self._decoder.reset()
-            self._ready = text.encode("utf-8", "surrogatepass")
+            text = text.replace("\r", "\n") if self._cr else text
+            self._ready = text.encode("utf-8", self._errors)
         count = min(len(buffer), len(self._ready))
         buffer[:count] = self._ready[:count]
         self._ready = self._ready[count:]
@@ -229,7 +245,8 @@ def _kind(path: Path, head: bytes, encoding: str, mark: int, packing: str) -> Ki
     if named in ("parquet", "arrow"):
         raise UserError(f"{path} is not a {named} file.", "It may be damaged: copy it anew.")
     _refuse_binary(path, head, encoding)
-    text = head[mark:].decode(encoding, "replace")
+    text = _text(head, encoding, mark)
+    text = text.replace("\r", "\n") if _ends_with_cr(text) else text
     if not text.strip() and len(head) < HEAD_BYTES:
         raise UserError(f"{path} holds nothing but white space.", "Open another file.")
     if named in (None, "json", "jsonl"):
