@@ -27,6 +27,7 @@ from core.data.scanner import Orders, is_sampled
 from core.data.sources import Source, resolve
 from core.data.summary import (
     agree,
+    estimate_of,
     leakage_of,
     ordered,
     problems,
@@ -214,6 +215,7 @@ class Inspection:
             error=self._error() if ended else None,
             complete=ended,
             sample=sample_of(tally),
+            estimate=estimate_of(tally) if self._rate < 1 else None,
             statistics=statistics(tally) if ended else None,
             leakage=self.leakage,
         )

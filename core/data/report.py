@@ -49,6 +49,23 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """What the ledger cannot say where only a sample (`rows` of `of`) is tokenised: about how many
+    of the rows that it calls usable are cut at max_length, and how many have no token to train on.
+    Each may be off by `margin` (a share of `of`), 95 times in 100."""
+
+    rows: int
+    of: int
+    truncated: int
+    no_trained_tokens: int
+    margin: float
+
+    @property
+    def margin_rows(self) -> int:
+        return round(self.margin * self.of)
+
+
+@dataclass(frozen=True, slots=True)
 class Spread:
     """How something is spread over the rows."""
 
@@ -132,7 +149,8 @@ class TokenStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The result of a pass over a source. `rows` is always the sum over `ledger`."""
+    """The result of a pass over a source. `rows` is always the sum over `ledger`. Where not every
+    row was tokenised, `estimate` says what the ledger then leaves among the usable rows."""
 
     source: str
     format: FormatName
@@ -144,6 +162,7 @@ class Report:
     error: str | None = None
     complete: bool = True
     sample: Sample | None = None
+    estimate: Estimate | None = None
     statistics: Statistics | None = None
     leakage: Leakage | None = None
     advice: tuple[Advice, ...] = ()
@@ -175,6 +194,7 @@ def report_from_wire(tree: dict[str, Any]) -> Report:
             Problem(**{**one, "rows": tuple(one["rows"])}) for one in tree["problems"]
         ),
         "sample": None if tree["sample"] is None else Sample(**tree["sample"]),
+        "estimate": None if tree["estimate"] is None else Estimate(**tree["estimate"]),
         "statistics": _statistics(tree["statistics"]),
         "leakage": None if tree["leakage"] is None else leakage_from_wire(tree["leakage"]),
         "advice": tuple(Advice(**one) for one in tree["advice"]),

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.data.files import Lists
-from core.data.problems import CODES, KINDS
+from core.data.problems import BIT, CODES, KINDS
 from core.data.report import (
     MAX_ROWS_LISTED,
+    Estimate,
     Leakage,
     Padding,
     Problem,
@@ -131,6 +132,20 @@ def sample_of(tally: Tally) -> Sample | None:
     if not looked or looked >= of:
         return None
     return Sample(looked, of, margin(looked))
+
+
+def estimate_of(tally: Tally) -> Estimate | None:
+    """None where every usable row was tokenised, or none: then there is nothing to estimate."""
+    looked = len(tally.tokens)
+    of = tally.usable_rows + tally.fatal["no-trained-tokens"]
+    if not looked or looked >= of:
+        return None
+    masks = np.array(tally.masks[:])
+    masks = masks[np.array(tally.usable[: len(masks)]) > 0]
+    empty = (masks & BIT["no-trained-tokens"]) > 0
+    cut = ((masks & BIT["too-long"]) > 0) & ~empty
+    truncated, none = (round(int(rows.sum()) * of / looked) for rows in (cut, empty))
+    return Estimate(looked, of, truncated, none, margin(looked))
 
 
 def margin(rows: int) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from core.data.cleaning import Cleaned
 from core.data.report import (
     Advice,
+    Estimate,
     Leakage,
     Problem,
     Report,
@@ -32,6 +33,7 @@ def report_lines(report: Report) -> list[str]:
     ]
     for reason, count in report.ledger.items():
         lines.append(f"             {count_text(count):>9}  {reason}")
+    lines += _estimate_lines(report.estimate)
     lines += _sample_lines(report)
     lines += _token_lines(report.tokens)
     lines += _statistics_lines(report.statistics)
@@ -41,6 +43,19 @@ def report_lines(report: Report) -> list[str]:
     for problem in report.problems:
         lines += _problem_lines(problem)
     return lines + _advice_lines(report.advice)
+
+
+def _estimate_lines(estimate: Estimate | None) -> list[str]:
+    """What of the usable rows is only known from a sample."""
+    if estimate is None:
+        return []
+    off = f"± {count_text(estimate.margin_rows)} rows"
+    return [
+        f"             of the usable about {count_text(estimate.truncated)} are truncated and about"
+        f" {count_text(estimate.no_trained_tokens)} have no trained tokens:",
+        f"             estimated from a sample of {count_text(estimate.rows)} rows, each {off}, 95"
+        " times in 100 (--exact counts them)",
+    ]
 
 
 def _sample_lines(report: Report) -> list[str]:
@@ -60,11 +75,12 @@ def _token_lines(tokens: TokenStatistics | None) -> list[str]:
     if tokens is None:
         return ["  tokens     not counted (--model chooses the tokenizer)"]
     share = tokens.trained / tokens.total if tokens.total else 0
+    about = "about " if tokens.margin else ""
     lines = [
-        f"  tokens     {count_text(tokens.total)}, "
+        f"  tokens     {about}{count_text(tokens.total)}, "
         f"{count_text(tokens.trained)} trained ({share:.0%})",
         f"  a row      p50 {tokens.p50}  p95 {tokens.p95}  p99 {tokens.p99}  max {tokens.max}"
-        f"  truncated rows {tokens.truncated_rows}",
+        f"  truncated rows {about}{count_text(tokens.truncated_rows)}",
     ]
     if tokens.responses is not None:
         found = tokens.responses

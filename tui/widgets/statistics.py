@@ -9,7 +9,7 @@ from itertools import zip_longest
 from textual.app import ComposeResult
 from textual.content import Content
 
-from core.data.report import Report, Spread, TokenStatistics, merged_bins
+from core.data.report import Estimate, Report, Spread, TokenStatistics, merged_bins
 from core.units import count_text
 from tui.widgets.painted import LiveLines
 from tui.widgets.row_pane import Pane
@@ -91,8 +91,13 @@ def _verdict(tokens: TokenStatistics, max_length: int, width: int) -> list[Conte
     length = count_text(max_length)
     cut, counted = tokens.truncated_rows, tokens.counted_rows
     verdict = f"Every row fits in {length} tokens."
+    if tokens.margin:
+        verdict = f"Every row of the sample fits in {length} tokens."
     if cut:
-        verdict = f"{count_text(cut)} rows are longer than {length} tokens and lose their end."
+        about = "About " if tokens.margin else ""
+        verdict = (
+            f"{about}{count_text(cut)} rows are longer than {length} tokens and lose their end."
+        )
     keys = Content.assemble(("[ ]", "bold $accent"), (" move the cut", "$text-muted"))
     beside = len(verdict) + 3 + keys.cell_length <= width
     lines = [Content(verdict) + Content("   ") + keys] if beside else [Content(verdict), keys]
@@ -200,9 +205,24 @@ def ledger_lines(report: Report) -> list[Content]:
     lines = [Content.styled(title, "bold $foreground-muted")]
     for reason, rows in report.ledger.items():
         dropped = reason not in ("usable", "truncated")
-        words = {"usable": "usable as they are", "truncated": "usable, cut at their end"}
+        whole = "usable as they are" if report.estimate is None else "usable, cut or not"
+        words = {"usable": whole, "truncated": "usable, cut at their end"}
         text = words.get(reason, f"dropped: {reason}")
         style = "$error" if dropped else ""
         lines.append(Content.assemble(f"{count_text(rows):>10}  ", (text, style)))
     total = Content.assemble((f"{count_text(report.rows):>10}  ", "bold"), "rows in all")
-    return [*lines, total]
+    return [*lines, total, *_estimate_lines(report.estimate)]
+
+
+def _estimate_lines(estimate: Estimate | None) -> list[Content]:
+    """What of the usable rows is only known from a sample."""
+    if estimate is None:
+        return []
+    sample = f"from a sample of {count_text(estimate.rows)}: ± {count_text(estimate.margin_rows)}"
+    lines = [
+        "Of the usable, estimated",
+        f"{count_text(estimate.truncated):>10}  cut at their end",
+        f"{count_text(estimate.no_trained_tokens):>10}  with no token to train on",
+        f"  {sample} rows, 19 times in 20",
+    ]
+    return [Content.styled(line, "$text-muted") for line in lines]

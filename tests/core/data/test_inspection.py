@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
+from core.data import inspection
 from core.data.inspection import inspect
-from core.data.report import Problem, Report
+from core.data.report import Problem, Report, report_from_wire
 from core.data.summary import histogram, percentile
 from core.data.tokenizer import Tokenizer, load_tokenizer
 from core.errors import UserError
 from tests.core.data.conftest import MakeFolder
 from tests.core.data.test_tokenizer import CHATML, SPECIALS
+from tui.commands.report_text import report_lines
+from tui.widgets.statistics import ledger_lines
 
 
 @pytest.fixture
@@ -41,6 +44,42 @@ def problem(report: Report, code: str) -> Problem:
 
 
 GOOD = [ask(f"question {n}", f"answer number {n}") for n in range(30)]
+
+
+def test_what_only_a_sample_tells_is_told_as_an_estimate(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger holds what every row was looked at for, and its sum is the number of rows."""
+    rows = [ask(f"q{n}", "long " * 60) for n in range(300)]
+    rows += [ask(f"p{n} " + "long " * 60, "a") for n in range(200)]
+    rows += [ask(f"r{n}", f"{n}") for n in range(500)]
+    rows += [turns(("user", f"s{n}")) for n in range(40)]
+    source = write(tmp_path / "a.jsonl", rows)
+    exact = inspect(source, tokenizer=tokenizer, max_length=64)
+    assert exact.estimate is None
+    assert exact.ledger == {
+        "usable": 500, "truncated": 300, "no-trained-tokens": 200, "no-assistant-turn": 40
+    }  # fmt: skip
+    monkeypatch.setattr(inspection, "_ALL_ROWS", 500)
+    monkeypatch.setattr(inspection, "SAMPLED_ROWS", 400)
+    sampled = inspect(source, tokenizer=tokenizer, max_length=64)
+    assert sampled.ledger == {"usable": 1000, "no-assistant-turn": 40}
+    assert sampled.rows == sum(sampled.ledger.values()) == 1040
+    found = sampled.estimate
+    assert found is not None
+    assert found.of == 1000
+    assert 300 < found.rows < 1000
+    assert abs(found.truncated - 300) < found.margin_rows < 60
+    assert abs(found.no_trained_tokens - 200) < found.margin_rows
+    assert report_from_wire(json.loads(json.dumps(sampled.as_json() | {"complete": True})))
+    text = "\n".join(report_lines(sampled))
+    assert f"about {found.truncated} are truncated and about {found.no_trained_tokens} have" in text
+    assert f"from a sample of {found.rows} rows, each ± {found.margin_rows} rows, 95" in text
+    shown = "\n".join(line.plain for line in ledger_lines(sampled))
+    assert "usable as they are" not in shown
+    assert "Of the usable, estimated" in shown
+    assert f"{found.truncated}  cut at their end" in shown
+    assert f"from a sample of {found.rows}: ± {found.margin_rows} rows" in shown
 
 
 @pytest.mark.parametrize(
