@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from core.errors import UserError, describe_os_error
 from core.methods import METHODS, Bits, Method, MethodName, refusal
 from core.objectives import OBJECTIVES, Objective, ObjectiveName
+from core.text import UNSAFE
 
 Switch = Literal["auto"] | bool
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup"]
@@ -249,10 +250,11 @@ class Recipe(_Section):
         return "text" if self.objective.name == "pretrain" else self.data.train_on
 
     def to_yaml(self) -> str:
-        """The recipe as YAML, keys in the order of this file."""
-        return yaml.safe_dump(
-            self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
-        )
+        """The recipe as YAML, keys in the order of this file. What a terminal would obey (names
+        of columns and files are anybody's) is written as an escape."""
+        tree = self.model_dump(mode="json")
+        text = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+        return UNSAFE.sub(lambda found: f"\\U{ord(found.group()):08X}", text)
 
     def with_changes(self, assignments: list[str]) -> Recipe:
         """A copy with `key.path=value` assignments applied; values are YAML. UserError if bad."""
@@ -265,6 +267,17 @@ class Recipe(_Section):
                 raise UserError(f"“{assignment}” sets nothing.", "Write it as key=value.")
             _assign(tree, path.strip().split("."), _yaml_value(text, path))
         return parse_recipe(tree, "--set")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts strings that hold what a terminal would obey between the quotes that allow escapes."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = '"' if UNSAFE.search(data) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def _with_usual_rate(tree: dict[str, Any]) -> dict[str, Any]:

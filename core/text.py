@@ -12,7 +12,7 @@ import unicodedata
 
 # C0 and C1 controls but newline and tab, DEL, bidi overrides and isolates, zero-width and
 # line/paragraph separators, interlinear annotations, tag characters, lone surrogates.
-_UNSAFE = re.compile(
+UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f\ud800-\udfff]"
 )
@@ -31,7 +31,7 @@ def printable(text: str, *, single_line: bool = False, tab: str = "    ") -> str
     Control characters become their visible pictures. With `single_line`, line breaks become
     `⏎` and tabs a space, so that a table cell stays one row high.
     """
-    safe = _UNSAFE.sub(_visible, text.replace("\r\n", "\n"))
+    safe = UNSAFE.sub(_visible, text.replace("\r\n", "\n"))
     if single_line:
         return safe.replace("\n", "⏎").replace("\t", " ")
     return safe.replace("\t", tab)

@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Input, Static, TextArea
+from textual.widgets import Input, Static
 
 from core.errors import UserError, describe_os_error
 from core.planning.presets import save_preset
@@ -23,6 +23,7 @@ from core.runs.directory import write_atomically
 from core.text import printable
 from tui.widgets.line_input import LineInput
 from tui.widgets.row_pane import Pane
+from tui.widgets.text_editor import TextEditor
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,11 @@ class RecipeScreen(ModalScreen[Outcome]):
         self._keeping = False
 
     def compose(self) -> ComposeResult:
-        editor = TextArea(id="editor", show_line_numbers=True)
-        editor.cursor_blink = False
         with Vertical(classes="frame"):
             yield Static(Content.styled("Recipe", "bold"))
             with Pane(id="reader"):
                 yield Static(highlighted(self._recipe.to_yaml()), id="yaml")
-            yield editor
+            yield TextEditor(id="editor")
             yield LineInput("a file to write the recipe to", id="file")
             yield Static("", id="message")
             yield Static("", id="recipe-keys")
@@ -79,10 +78,10 @@ class RecipeScreen(ModalScreen[Outcome]):
     @property
     def editing(self) -> bool:
         """Whether the text can be changed."""
-        return bool(self.query_one(TextArea).display)
+        return bool(self.query_one(TextEditor).display)
 
     def _edit(self, editing: bool) -> None:
-        self.query_one(TextArea).display = editing
+        self.query_one(TextEditor).display = editing
         self.query_one("#reader").display = not editing
         self.query_one("#file").display = False
         self._say("")
@@ -92,14 +91,14 @@ class RecipeScreen(ModalScreen[Outcome]):
         self.query_one("#editor" if editing else "#reader").focus()
 
     def action_edit(self) -> None:
-        self.query_one(TextArea).text = self._recipe.to_yaml()
+        self.query_one(TextEditor).text = self._recipe.to_yaml()
         self._edit(True)
 
     def action_apply(self) -> None:
         if not self.editing:
             return
         try:
-            self._recipe = recipe_from(self.query_one(TextArea).text)
+            self._recipe = recipe_from(self.query_one(TextEditor).text)
         except UserError as error:
             self._say(str(error))
             return
