@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from core.data.files import KINDS, PACKED
 from core.data.split import is_held_out_name, words_of
 from core.errors import UserError
+from core.units import duration_text
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -26,11 +28,27 @@ _NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?(/(?P<split>[
 _PARQUET = "refs/convert/parquet"
 _PARTIAL = "partial-"
 _ANSWER_SECONDS = 20.0
+_ATTEMPTS = 3
+_LONGEST_WAIT = 20
+TOO_MANY, UNAVAILABLE = 429, 503
 SMALL_BYTES = 64 << 20
 """Data sets up to this size are downloaded into the cache."""
 FIRST_BYTES = 256 << 10
 BLOCK_BYTES = 8 << 20
 """What is asked for at once: little at first, as the first rows shall be there soon."""
+
+
+class Answer(Protocol):
+    """What the hub answers."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def content(self) -> bytes: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +99,7 @@ def _explained(name: str, repository: str, failure: str) -> Iterator[None]:
     """What can go wrong with the hub, as a sentence; `failure` is the one for the network."""
     from huggingface_hub.errors import (  # type: ignore[attr-defined]
         GatedRepoError,
+        HfHubHTTPError,
         HTTPError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
@@ -100,8 +119,39 @@ def _explained(name: str, repository: str, failure: str) -> Iterator[None]:
             f"There is no file {name}, and no public data set of that name on the hub.",
             "Check the name; for a private one run `hf auth login`.",
         ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HTTPError) as error:
+    except OfflineModeIsEnabled as error:
+        raise UserError(
+            f"There is no file {name}, and HF_HUB_OFFLINE keeps from asking the hub.",
+            "Check the path, or unset HF_HUB_OFFLINE.",
+        ) from error
+    except HfHubHTTPError as error:
+        raise _refused(error.response, repository, failure) from error
+    except (LocalEntryNotFoundError, HTTPError) as error:
         raise UserError(failure, "Check the path, or the network.") from error
+
+
+def _refused(answer: Answer, repository: str, failure: str) -> UserError:
+    """What an answer says that is neither rows nor one of the usual refusals."""
+    status = answer.status_code
+    if status in (401, 403):
+        return UserError(
+            f"The hub does not let you read {repository} ({status}).",
+            "Ask its owner for access, then run `hf auth login`.",
+        )
+    if status != TOO_MANY:
+        return UserError(f"{failure.removesuffix('.')}: it answers {status}.", "Try again later.")
+    wait = _seconds_to_wait(answer)
+    when = f"in {duration_text(wait)}" if wait else "later"
+    return UserError(
+        f"The hub has had too many requests from here ({status}).",
+        f"Try again {when}; after `hf auth login` it allows more.",
+    )
+
+
+def _seconds_to_wait(answer: Answer) -> int | None:
+    """What the answer asks to wait before the next request."""
+    said = answer.headers.get("Retry-After", "").strip()
+    return int(said) if said.isascii() and said.isdigit() else None
 
 
 def _choose(api: HfApi, repository: str, config: str | None, split: str | None) -> list[HubFile]:
@@ -219,11 +269,9 @@ class _Ranges(io.RawIOBase):
 
     def _fetch(self, start: int, end: int) -> None:
         from huggingface_hub import hf_hub_url
-        from huggingface_hub.constants import HF_HUB_DOWNLOAD_TIMEOUT
         from huggingface_hub.utils import (  # type: ignore[attr-defined]
             build_hf_headers,
             hf_raise_for_status,
-            http_backoff,
         )
 
         file = self._file
@@ -231,11 +279,29 @@ class _Ranges(io.RawIOBase):
         url = hf_hub_url(file.repository, file.name, repo_type="dataset", revision=file.commit)
         headers = {**build_hf_headers(), "Range": f"bytes={start}-{end - 1}"}
         with _explained(str(file.path), file.repository, f"The hub did not send {file.path}."):
-            answer = http_backoff("GET", url, headers=headers, timeout=HF_HUB_DOWNLOAD_TIMEOUT)
-            hf_raise_for_status(answer)
+            answer = _ask(url, headers)
+            hf_raise_for_status(cast(Any, answer))
         content = answer.content
         if answer.status_code == 200:  # the whole file, whatever part was asked for
             content = content[start:end]
         if len(content) != end - start:
             raise UserError(f"The hub broke off in the middle of {file.path}.", "Try again.")
         self._block, self._start = content, start
+
+
+def _ask(url: str, headers: dict[str, str]) -> Answer:
+    """The answer to a request, tried again where that may help, for about a minute at most: the
+    hub's library would wait for as long as it is told to."""
+    from huggingface_hub.constants import HF_HUB_DOWNLOAD_TIMEOUT
+    from huggingface_hub.utils import http_backoff  # type: ignore[attr-defined]
+
+    for _ in range(_ATTEMPTS):
+        answer: Answer = http_backoff(
+            "GET", url, headers=headers, timeout=HF_HUB_DOWNLOAD_TIMEOUT, max_retries=_ATTEMPTS,
+            retry_on_status_codes=(408, 500, 502, 504),
+        )  # fmt: skip
+        wait = _seconds_to_wait(answer) or 1
+        if answer.status_code not in (TOO_MANY, UNAVAILABLE) or wait > _LONGEST_WAIT:
+            break
+        time.sleep(wait)
+    return answer

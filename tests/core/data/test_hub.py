@@ -27,7 +27,8 @@ import json, sys, time
 from core.data import hub
 from core.data.inspection import inspect
 from core.errors import UserError
-time.sleep = lambda seconds: None  # between attempts
+slept = []
+time.sleep = slept.append  # between attempts
 hub.SMALL_BYTES, hub.FIRST_BYTES, hub.BLOCK_BYTES = int(sys.argv[1]), 5_000, 20_000
 for name in sys.argv[2:]:
     try:
@@ -36,6 +37,7 @@ for name in sys.argv[2:]:
     except UserError as error:
         found = {"error": str(error)}
     print(json.dumps(found))
+assert sum(slept) <= 120, slept
 print([name for name in ("torch", "datasets", "transformers") if name in sys.modules])
 """
 
@@ -127,12 +129,80 @@ def test_a_hub_that_sends_whole_files_will_do(hub: Hub) -> None:
     assert look("org/whole") == [usable(300)]
 
 
+BREAKS: dict[str, tuple[tuple[int, dict[str, str]] | None, str]] = {
+    "org/broken": ((500, {}), "did not send org/broken/a.jsonl: it answers 500. Try again later."),
+    "org/closed": ((403, {}), "The hub does not let you read org/closed (403). Ask its owner for"),
+    "org/gated": ((401, {"X-Error-Code": "GatedRepo"}), "The data set org/gated is gated. Accept"),
+    "org/busy": ((429, {"Retry-After": "5400"}), "from here (429). Try again in 1 h 30 min;"),
+    "org/hasty": ((429, {"Retry-After": "7"}), "from here (429). Try again in 7 s;"),
+    "org/vague": ((429, {"Retry-After": "soon"}), "requests from here (429). Try again later;"),
+    "org/away": ((503, {"Retry-After": "9999"}), "it answers 503. Try again later."),
+    "org/cut": (None, "The hub did not send org/cut/a.jsonl. Check the path, or the network."),
+}
+
+
 def test_rows_that_do_not_arrive_are_not_bad_rows(hub: Hub) -> None:
+    """Nor is waited for as long as a hub may ask to."""
+    for name, (breaks_with, _) in BREAKS.items():
+        hub.data_sets[name] = {"main": {"a.jsonl": as_lines(500)}}
+        hub.breaks[name] = breaks_with
+    hub.stalls_for = 0
+    for found, (_, sentence) in zip(look(*BREAKS), BREAKS.values(), strict=True):
+        assert sentence in found["error"]
+
+
+def test_a_hub_that_stalls_and_one_that_dies_are_told(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1")
+    for name in ("org/slow", "org/dead"):
+        hub.data_sets[name] = {"main": {"a.jsonl": as_lines(500)}}
+    hub.breaks["org/slow"] = None
+    assert "did not send org/slow/a.jsonl" in look("org/slow")[0]["error"]
+    hub.dies = True
+    assert "did not send org/dead/a.jsonl" in look("org/dead")[0]["error"]
+
+
+def test_one_bad_answer_is_no_failure(hub: Hub) -> None:
+    answers: dict[str, tuple[int, dict[str, str]] | None] = {
+        "org/a": (429, {"Retry-After": "2"}), "org/b": (503, {}), "org/c": (500, {}), "org/d": None
+    }  # fmt: skip
+    hub.recovers, hub.stalls_for = True, 0
+    for name, answer in answers.items():
+        hub.data_sets[name] = {"main": {"a.jsonl": as_lines(500)}}
+        hub.breaks[name] = answer
+    assert look(*answers) == [usable(500)] * 4
+
+
+def test_pieces_at_another_address_are_fetched_there(hub: Hub) -> None:
+    hub.redirects = True
     hub.data_sets["org/raw"] = {"main": {"a.jsonl": as_lines(1000)}}
-    hub.breaks_after = 4
-    assert look("org/raw") == [
-        {"error": "The hub did not send org/raw/a.jsonl. Check the path, or the network."}
-    ]
+    assert look("org/raw") == [usable(1000)]
+    assert len(asked_for(hub, "GET", "a.jsonl?moved")) > 2
+
+
+REFUSALS = {
+    "org/busy": ((429, "Busy"), "too many requests"),
+    "org/gated": ((401, "GatedRepo"), "is gated"),
+    "org/closed": ((403, "Forbidden"), "does not let you read"),
+    "org/broken": ((500, "Broken"), "it answers 500"),
+}
+
+
+def test_a_hub_that_does_not_even_list_the_files(hub: Hub) -> None:
+    hub.refuses_lists = True
+    for name, (status, _) in REFUSALS.items():
+        hub.data_sets[name] = {"main": {"a.jsonl": as_lines(9)}}
+        hub.status[name] = status
+    for found, (_, sentence) in zip(look(*REFUSALS), REFUSALS.values(), strict=True):
+        assert sentence in found["error"]
+
+
+def test_offline_by_choice(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (found,) = look("org/raw")
+    assert "unset HF_HUB_OFFLINE" in found["error"]
+    assert hub.requests == []
 
 
 def test_what_the_hub_refuses_is_one_sentence(hub: Hub) -> None:

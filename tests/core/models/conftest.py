@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import pytest
 
 COMMIT = "a" * 40
+BREAKS_AT = 60_000
 LLAMA_CONFIG: dict[str, Any] = {
     "model_type": "llama",
     "hidden_size": 64,
@@ -35,12 +36,22 @@ class Hub:
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     data_sets: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
     """Data sets: name → revision (`main` for the usual one) → files."""
-    breaks_after: int | None = None
-    """So many range requests are answered; then the connection breaks."""
+    breaks: dict[str, tuple[int, dict[str, str]] | None] = field(default_factory=dict)
+    """Data sets that break off beyond the byte `BREAKS_AT`: with a status and headers, or (None)
+    in the middle of an answer."""
+    recovers: bool = False
+    """They break off once only."""
+    dies: bool = False
+    """At that byte nobody listens any more."""
+    refuses_lists: bool = False
+    """`status` is the answer to a request for the list of files too, also if it is 403."""
+    redirects: bool = False
+    """Pieces of data sets lie at another address."""
     ignores_ranges: bool = False
     status: dict[str, tuple[int, str]] = field(default_factory=dict)
     hangs: bool = False
     stalls_in: str = ""
+    stalls_for: float = 60
     address: str = ""
     requests: list[str] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
@@ -100,7 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
         """`api/datasets/ORG/NAME[/revision/REV]` and `datasets/ORG/NAME/resolve/COMMIT/FILE`."""
         is_listing = parts[0] == "api"
         name, rest = "/".join(parts[is_listing + 1 :][:2]), parts[is_listing + 3 :]
-        if name in self.hub.status and (not is_listing or self.hub.status[name][0] != 403):
+        lists = self.hub.status.get(name, (0,))[0] == 403 and not self.hub.refuses_lists
+        if name in self.hub.status and not (is_listing and lists):
             return self._error(*self.hub.status[name])
         if name not in self.hub.data_sets:
             return self._error(401, "RepoNotFound")
@@ -114,20 +126,26 @@ class _Handler(BaseHTTPRequestHandler):
             siblings = [{"rfilename": file, "size": len(data)} for file, data in files.items()]
             tree = {"id": name, "sha": commit, "siblings": siblings}
             return self._send(200, json.dumps(tree).encode(), {"Content-Type": "application/json"})
-        return self._piece(files[unquote("/".join(rest[2:]))], commit, body)
+        return self._piece(name, files[unquote("/".join(rest[2:]))], commit, body)
 
-    def _piece(self, content: bytes, commit: str, body: bool) -> None:
+    def _piece(self, name: str, content: bytes, commit: str, body: bool) -> None:
         """A file, or the part of it that is asked for."""
         headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
+        if self.hub.redirects and "moved" not in self.path:
+            return self._send(302, b"", {"Location": f"{self.path}?moved"})
         wanted = self.headers.get("Range")
         if wanted is None or self.hub.ignores_ranges:
             return self._send(200, content, headers, body=body)
-        if self.hub.breaks_after is not None:
-            self.hub.breaks_after -= 1
-            if self.hub.breaks_after < 0:
-                self.hub.breaks_after = 0
-                return self._error(500, "Broken")
         first, last = map(int, wanted.removeprefix("bytes=").split("-"))
+        if self.hub.dies and first >= BREAKS_AT:
+            self.server.socket.close()
+            self.close_connection = True
+            return None
+        if name in self.hub.breaks and first >= BREAKS_AT:
+            found = self.hub.breaks.pop(name) if self.hub.recovers else self.hub.breaks[name]
+            if found is None:
+                return self._send(206, content[first : last + 1], headers, stalls=True)
+            return self._send(found[0], b"{}", found[1])
         return self._send(206, content[first : last + 1], headers, body=body)
 
     def _file(self, model: str, name: str, body: bool) -> None:
@@ -161,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         if stalls:
             self.wfile.write(content[: len(content) // 2])
             self.wfile.flush()
-            self.hub.released.wait(60)
+            self.hub.released.wait(self.hub.stalls_for)
             self.close_connection = True
         elif body and self.command != "HEAD":
             self.wfile.write(content)
