@@ -46,30 +46,34 @@ class Elements:
         elements = batch.elements
         exact = may_hold_long_number(batch.data)
         for at, raw in enumerate(elements):
-            closing = batch.closing if at == len(elements) - 1 else None
-            for record in self._element(raw, closing, exact):
+            record = self._quickly(raw, exact)
+            if record is not None:
                 yield record, at
+            else:
+                assert raw is not None
+                closing = batch.closing if at == len(elements) - 1 else None
+                for record in self._closely(raw, closing):
+                    yield record, at
             if self.lost:
                 return
+        if batch.closing == "":
+            yield self._broken(CUT_OFF), len(elements) - 1
 
-    def _element(self, raw: bytes | None, closing: str | None, exact: bool) -> Iterator[Record]:
+    def _quickly(self, raw: bytes | None, exact: bool) -> Record | None:
+        """An element in the usual way; None when that does not do."""
         if raw is None:
             self.number += 1
-            yield too_long(self.number, self._source)
-        elif exact and may_hold_long_number(raw):
-            yield from self._look_closely(raw, closing)
-        else:
-            try:
-                value = orjson.loads(raw)
-            except orjson.JSONDecodeError:
-                yield from self._look_closely(raw, closing)
-            else:
-                self.number += 1
-                yield as_record(self.number, value, self._source)
-        if closing == "" and not self.lost:
-            yield self._broken(CUT_OFF)
+            return too_long(self.number, self._source)
+        if exact and may_hold_long_number(raw):
+            return None
+        try:
+            value = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            return None
+        self.number += 1
+        return as_record(self.number, value, self._source)
 
-    def _look_closely(self, raw: bytes, closing: str | None) -> Iterator[Record]:
+    def _closely(self, raw: bytes, closing: str | None) -> Iterator[Record]:
         """An element that orjson does not take or would round: another parser may, or says what
         is wrong."""
         text = raw.decode("utf-8", "surrogateescape")
