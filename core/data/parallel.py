@@ -55,9 +55,7 @@ def parts_of(files: Sequence[DataFile], meter: Meter, lost: set[int]) -> Iterato
     """Where to cut: always at the same places. A file that is `lost` is given up."""
     for at, file in enumerate(files):
         parts = _parts_of_array(file, meter) if file.kind == "json" else _parts_of_lines(file)
-        for part in parts:
-            if at in lost:
-                break
+        while at not in lost and (part := next(parts, None)):
             yield replace(part, file=at)
 
 
