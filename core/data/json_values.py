@@ -124,16 +124,18 @@ class JsonValues:
             yield Batch(0, (), b"", trouble=str(error))
 
     def _fits(self) -> bool:
-        """Whether the value that begins here is of a modest size, or broken."""
-        while not self._ended and len(self._buffer) - self._position < _MODEST:
+        """Whether the value that begins here is of a modest size, or broken. It depends on the
+        text alone, not on how much of it has been read."""
+        while not self._ended and len(self._buffer) - self._position <= _MODEST:
             self._read(_MODEST)
+        text = self._buffer[self._position : self._position + _MODEST + 1]
         try:
-            json.JSONDecoder().raw_decode(self._buffer, self._position)
+            _, end = json.JSONDecoder().raw_decode(text)
         except RecursionError:
             return True
         except ValueError:
-            return self._ended
-        return True
+            return len(text) <= _MODEST
+        return end <= _MODEST
 
     def _members(self, sizes: Iterable[int]) -> Iterator[Batch]:
         """Reads an object from member to member. Lists of rows are read or counted; without any
