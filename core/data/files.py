@@ -7,6 +7,7 @@ import codecs
 import gzip
 import io
 import lzma
+import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, cast
@@ -38,7 +39,7 @@ _BOMS: tuple[tuple[bytes, str], ...] = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _TEXT_BYTES = bytes({*b"\t\n\x0b\x0c\r\x1b", *range(32, 256)} - {127})
-READ_ERRORS = (OSError, EOFError, lzma.LZMAError, ValueError)
+READ_ERRORS = (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError)
 """What reading a damaged compressed file can raise."""
 
 

@@ -153,6 +153,8 @@ FILES = [
     refused("a cut parquet", "a.parquet", b"PAR1\x15\x04" + b"\x00" * 50, "cannot be read"),
     refused("no arrow", "a.arrow", b"hello", "not a arrow"),
     refused("a cut gzip head", "a.jsonl.gz", b"\x1f\x8b\x08", "cannot be unpacked"),
+    refused("a damaged gzip", "a.jsonl.gz",
+            b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x07" + b"\xff" * 9, "cannot be unpacked"),
     refused("a false zstd", "a.jsonl.zst", b"\x28\xb5\x2f\xfd\xff\xff", "cannot be unpacked"),
     refused("a false xz", "a.jsonl.xz", b"\xfd7zXZ\x00\x00\x00", "cannot be unpacked"),
     refused("a false bzip2", "a.jsonl.bz2", b"BZh91AY&SYxxxx", "cannot be unpacked"),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from core.data.client import DataClient
+from core.data.inspection import LARGE_BYTES
 from core.data.report import Report
 from core.data.rows import Progress
 from core.data.tokenizer import load_tokenizer
@@ -61,6 +62,34 @@ def mixed(folder: Path) -> str:
         folder / "rows.jsonl",
         [row("Grüße?", "yes"), "{broken", "  ", row("b \x1b[31m", "no"), row("Grüße?", "yes")],
     )
+
+
+def test_rows_of_a_big_array_are_at_hand(
+    client: DataClient, listener: Listener, tmp_path: Path
+) -> None:
+    """It is read in parts by other processes: nothing is put aside."""
+    count = LARGE_BYTES // 50_000 + 20
+    path = tmp_path / "big.json"
+    rows = [row(f"question {n}", f"{n} " * 12_000) for n in range(count)]
+    path.write_text("[" + ",\n".join([*rows, '{"messages": 3}', "7", '{"cut off"']))
+    client.open([str(path)])
+    assert listener.ended.wait(60)
+    assert listener.reports[-1].ledger == {
+        "usable": count, "missing-field": 1, "not-an-object": 1, "invalid-json": 1
+    }  # fmt: skip
+    page = client.rows(count - 1, 9)
+    assert page.complete
+    assert [one.number for one in page.rows] == [count, count + 1, count + 2, count + 3]
+    assert [one.problems[:1] for one in page.rows[1:]] == [
+        ("missing-field",), ("not-an-object",), ("invalid-json",)
+    ]  # fmt: skip
+    assert page.rows[0].prompt == f"question {count - 1}"
+    detail = client.row(count)
+    assert detail.place == f"{path}, row {count}"
+    assert detail.turns[0].text == f"question {count - 1}"
+    assert [one.number for one in client.rows(0, 9, search=f"question {count - 2}").rows] == [
+        count - 1
+    ]
 
 
 def test_rows_report_and_tokens(
