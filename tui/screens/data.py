@@ -136,7 +136,8 @@ class DataScreen(Place):
     def open_source(self, name: str, mapping: dict[str, str] | None = None) -> None:
         """Open a path or hub id: the rows come at once, the pass runs behind them."""
         path = Path(name).expanduser()
-        name = str(path.resolve()) if path.exists() else name
+        names_a_list = path.parent.is_file()  # FILE/test: a list in a JSON file
+        name = str(path.resolve()) if path.exists() or names_a_list else name
         source = Source(
             name, dict(mapping or {}), self.model, self.deck.max_length, self.deck.train_on
         )
