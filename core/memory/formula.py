@@ -37,6 +37,9 @@ WHOLE_BACKWARD = ("full", *PROMPTS)
 EIGHT_BIT_STATES = 2 + 8 / 256  # two bytes a parameter, and two scales for 256 of them
 
 FRAGMENTATION = 0.03  # reserved beyond allocated, with expandable segments
+LOADED_WHOLE = (
+    "the peak is before the first step: a base in 4 bits is whole on each GPU until it is split"
+)
 PROCESS_ON_CPU = int(1.1 * GIB)  # Python with the training stack loaded
 LOWER, UPPER, SLACK = 0.93, 1.06, 400 * MIB
 
@@ -115,20 +118,12 @@ def predict(
 def predict_setup(setup: Setup, device: Device = "cuda") -> Prediction:
     """`predict` for a setup."""
     profile = profile_of(setup)
-    held = held_by_each(
-        setup,
-        weights=profile.weights,
-        scales=profile.scales,
-        adapter=profile.adapter,
-        gradients=profile.gradients,
-        states=profile.states,
-        trained=profile.trained,
-    )
+    held = held_of(setup, profile)
     found = [in_parts(setup, held, each) for each in moments(setup, profile, device)]
     inside = _parts(held, max(found, key=lambda each: each.total), device)
-    loading = _loading(held)
+    note, loading = profile.note, _loading(held)
     if loading.total > inside.total:
-        inside = loading
+        inside, note = loading, LOADED_WHOLE
     allocated = inside.total
     reserved = int((1 + FRAGMENTATION) * max(allocated, _on_all_streams(held, found, device)))
     paged = profile.paged if held.states == profile.states else profile.paged // setup.gpus
@@ -143,8 +138,21 @@ def predict_setup(setup: Setup, device: Device = "cuda") -> Prediction:
         low=int(peak * LOWER),
         high=int(peak * UPPER) + (SLACK if device == "cuda" else SLACK // 2),
         reserved=reserved,
-        note=profile.note,
+        note=note,
         paged=paged,
+    )
+
+
+def held_of(setup: Setup, profile: Profile) -> Held:
+    """What one GPU holds through a step."""
+    return held_by_each(
+        setup,
+        weights=profile.weights,
+        scales=profile.scales,
+        adapter=profile.adapter,
+        gradients=profile.gradients,
+        states=profile.states,
+        trained=profile.trained,
     )
 
 
@@ -202,7 +210,9 @@ def moments(setup: Setup, profile: Profile, device: Device) -> list[Moment]:
     kept = shared - less + (count - 1) * each
     before = gradients if setup.accumulates else 0
     begun = gradients if setup.accumulates else profile.head or gradients / count
-    computed = loss_bytes(profile, setup.rows * setup.seq_length, device, whole=setup.of_preferences)
+    computed = loss_bytes(
+        profile, setup.rows * setup.seq_length, device, whole=setup.of_preferences
+    )
     at_head = kept + each + profile.last_norm * tokens
     found = [
         Moment(when, before + (profile.head if when == "fused" else 0), at_head, loss)
@@ -227,7 +237,9 @@ def moments(setup: Setup, profile: Profile, device: Device) -> list[Moment]:
     if (
         profile.tied_head
     ):  # the embedding's gradient is made whole, and then the sum with the head's
-        found.append(Moment("tied", gradients, shared, 0, profile.tied_head + profile.inputs * tokens))
+        found.append(
+            Moment("tied", gradients, shared, 0, profile.tied_head + profile.inputs * tokens)
+        )
     return found
 
 

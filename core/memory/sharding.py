@@ -1,20 +1,24 @@
 """What several GPUs change for each of them: what is split, and the buffers to speak with.
 
-Read in the sources, not simulated and not yet measured on GPUs:
+DDP and FSDP2 are held to the simulation (tests/bench/formula_vs_simulation.py), which runs torch's
+own; nothing of this is measured on GPUs yet.
 
 - DDP (torch/csrc/distributed/c10d/reducer.cpp): every gradient is copied into a flat bucket, since
   `gradient_as_bucket_view` is off; all buckets together are as large as the gradients.
-- FSDP2 (torch/distributed/fsdp/_fully_shard): one group a decoder layer; parameters, gradients and
-  states are split. While a layer runs, it is whole, and the next one is being gathered: into one
-  flat buffer, from which it is copied out. Embedding, head and last norm are the root's group,
-  which stays whole through the step. A layer's gradients are whole before they are split, once
-  as they are and once in the buffer that is sent.
-- ZeRO-3 (deepspeed/runtime/zero): 18 bytes a trained parameter are split (16-bit weights, a float32
-  copy, its gradient and two states), as its own `estimate_zero3_model_states_mem_needs` counts.
-  Up to 1e9 gathered parameters stay alive (`stage3_max_live_parameters`), and gradients are
-  reduced through two buckets of hidden² elements (what transformers makes of `auto`).
-- NCCL holds 4 MiB a channel and direction (NCCL_BUFFSIZE) beside torch's memory; with its usual
-  16 channels and three protocols that is about 256 MiB.
+- FSDP2 (torch/distributed/fsdp/_fully_shard, accelerate's `fsdp2_prepare_model`): one group a
+  decoder layer, one for the embedding and one for the head, or one for both where they are tied.
+  A group is gathered into one flat buffer, from which it is copied out; that buffer stays until
+  the next group has been copied out in the forward pass. Gradients of a layer are whole before they
+  are split, once as they are and once in the buffer that is sent. NF4's scales are no parameters,
+  and whole on each GPU; a base in 4 bits is on each GPU whole until it is split.
+- ZeRO-3 (DeepSpeed 0.19, runtime/zero) is read in its source and not simulated: 18 bytes a trained
+  parameter are split (the 16-bit weight, a float32 copy, its gradient and two states), as its own
+  `estimate_zero3_model_states_mem_needs` counts. Up to 1e9 gathered parameters may stay alive
+  (`stage3_max_live_parameters`, its default, which the trainer leaves), and gradients are reduced
+  through one bucket of hidden² float32 numbers (what transformers makes of `auto`).
+- NCCL's buffers beside torch's memory are an assumption: each channel has FIFOs of 4 MiB
+  (NCCL_BUFFSIZE), and how many channels there are depends on the links between the GPUs
+  (NVIDIA/nccl#986); 16 channels, both ways, with the two smaller protocols are about 256 MiB.
 """
 
 from __future__ import annotations
@@ -27,10 +31,11 @@ from core.memory.setup import Setup
 from core.methods import METHODS
 from core.models.catalogue import ModelShape
 from core.models.families import layer_parameters
-from core.units import MIB
+from core.units import MIB, bytes_text
 
-NCCL_BUFFERS = 256 * MIB
+NCCL_BUFFERS = 256 * MIB  # assumed
 ZERO_LIVE_PARAMETERS = 1_000_000_000
+ZERO_BUCKET_BYTES = 4
 ZERO_BYTES_A_TRAINED = 16  # beside the 16-bit weight: float32 copy, gradient and two states
 
 
@@ -87,6 +92,16 @@ def check_sharding(setup: Setup) -> None:
             "is split.",
             "Choose ddp, or another method.",
         )
+
+
+def assumptions(setup: Setup) -> str:
+    """What of a prediction for several GPUs was neither simulated nor measured; else nothing."""
+    if setup.gpus == 1:
+        return ""
+    nccl = f"NCCL's buffers are assumed to take {bytes_text(NCCL_BUFFERS)}"
+    if setup.sharding != "zero3":
+        return nccl
+    return f"{nccl}, and DeepSpeed's what its settings allow; neither is simulated"
 
 
 def held_by_each(
@@ -221,7 +236,7 @@ def _zero3(setup: Setup, weights: int, adapter: int, trained: int) -> Held:
         adapter * share,
         split / 4,
         split - split / 4,
-        buffers=_alive(shape) + 4 * shape.hidden**2,
+        buffers=_alive(shape) + ZERO_BUCKET_BYTES * shape.hidden**2,
         beside=NCCL_BUFFERS,
     )
 

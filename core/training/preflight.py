@@ -36,18 +36,30 @@ def check_disk(run: RunDirectory, recipe: Recipe, base: Path, prepared: Prepared
 
 
 def disk_bytes(recipe: Recipe, base: Path, prepared: Prepared) -> int:
-    """Checkpoints (the best and the next one come on top of those kept), result, merged model."""
+    """Checkpoints (the best and the next one come on top of those kept), result, merged model.
+
+    Where a model is split, FSDP writes what is trained beside the trainer's own copy of it, to go
+    on from; `auto` may come to that where several GPUs train.
+    """
     weights = _weight_bytes(base)
     expected = expected_memory(recipe, base, prepared, gradient_checkpointing=True)
     adapter = expected.parts.adapter if expected else 0
     result = adapter if recipe.method.spec.has_adapter else weights
     states = expected.parts.optimizer if expected else 2 * result
     kept = recipe.training.keep_checkpoints + 2
-    checkpoint = result + states
+    checkpoint = (2 * result if _may_be_split(recipe) else result) + states
     if recipe.method.name == "last-layers":  # of the model only what is trained
         checkpoint = states * 3 // 2
     merged = weights if recipe.ends_with_merge else 0
     return kept * checkpoint + result + merged + SPARE_BYTES
+
+
+def _may_be_split(recipe: Recipe) -> bool:
+    hardware, method = recipe.hardware, recipe.method
+    if hardware.sharding == "fsdp":
+        return True
+    can_be = method.spec.can_be_split and method.base_bits != 8
+    return hardware.sharding == "auto" and hardware.gpus != 1 and can_be
 
 
 def check_memory(

@@ -74,7 +74,7 @@ class Allocator:
         self.peak_allocated = self.peak_reserved = 0
 
     def allocate(self, key: int, size: int, stream: int = 0) -> None:
-        """Take `size` bytes under `key`, as malloc does; `stream`: the one that they are used on."""
+        """Take `size` bytes under `key`, as malloc does; they are used on `stream`."""
         size = rounded(size)
         block = self._find(size, (size <= SMALL, stream))
         self._split(block, size)

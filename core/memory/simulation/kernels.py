@@ -216,7 +216,7 @@ def composites() -> dict[Any, Any]:
 
 
 def same(gathered: Tensor) -> Tensor:
-    """Waiting for what other processes send gives it, and no copy, as it does on the meta device."""
+    """Waiting for what others send gives that, and no copy as on the meta device."""
     return gathered.view(gathered.shape)
 
 

@@ -18,7 +18,7 @@ from core.memory.simulation.allocator import Event
 from core.memory.simulation.kernels import Answers, as_on_cuda, composites
 from core.memory.simulation.model import build, tensors
 from core.memory.simulation.recorder import Recorder, local
-from core.memory.simulation.together import on_meta, nothing_reduced, wrapped
+from core.memory.simulation.together import nothing_reduced, on_meta, wrapped
 from core.methods import METHODS
 from core.training.loss import labelled_loss_rows, labelled_loss_sum
 
