@@ -325,7 +325,7 @@ def _profile(
         rotation=4 * shape.head_dim,
         mask=1 if masked else 0,  # of booleans, for all layers
         embedded=2 * shape.hidden if method in PROMPTS else 0,
-        unwound=shape.hidden * (2 if spec.kind != "adapter" else 8 if bits == 16 else 4),
+        unwound=shape.hidden * (2 if spec.kind != "adapter" else 2 * trained_bytes(method, bits)),
         first_less=0 if method in WHOLE_BACKWARD else 4 * shape.hidden + 4,
         vocabulary=shape.vocabulary,
         loss_tokens=8 * shape.hidden,

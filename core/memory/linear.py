@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from core.memory.costs import NOTHING, Cost
-from core.memory.trainable import oft_block
+from core.memory.trainable import oft_block, trained_bytes
 from core.methods import Bits, MethodName
 from core.models.families import Linear
 
@@ -89,7 +89,7 @@ def _base(linear: Linear, bits: Bits) -> LinearCost:
 def _adapter(
     linear: Linear, method: MethodName, bits: Bits, rank: int, *, dropout: bool
 ) -> LinearCost:
-    a = 4 if bits == 16 else 2
+    a = trained_bytes(method, bits)
     if method in LOW_RANK:
         return _lora(linear, a, rank, dropout=dropout)
     if method == "dora":

@@ -215,8 +215,7 @@ def _at_layer(setup: Setup, held: Held, moment: Moment, index: int) -> Moment:
     shape, share = setup.shape, 1 / setup.gpus
     tied = shape.tied
     whole_head = held.table if setup.method == "full" else 0.0
-    begun = whole_head if tied or not whole_head else 2 * whole_head
-    done = held.gradients - share * ((index + 1) * held.reduced + begun - whole_head * (not tied))
+    done = held.gradients - share * ((index + 1) * held.reduced + whole_head)
     behind = held.layer if index else held.table * (not tied)
     own = min(held.reduced, 4.0 * shape.hidden * shape.intermediate)
     kept = whole_head * tied + (index * held.reduced if setup.accumulates else 0.0)

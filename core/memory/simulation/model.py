@@ -19,7 +19,7 @@ OUTLIER_THRESHOLD = 6.0  # LLM.int8's default, as transformers sets it
 def build(setup: Setup) -> Any:
     """The model in training mode, with its trainable parameters marked."""
     from core.recipe import MethodSection
-    from core.training.adapters import with_adapter
+    from core.training.adapters import LOW_RANK, with_adapter
 
     method = MethodSection.model_validate(
         {
@@ -40,7 +40,7 @@ def build(setup: Setup) -> Any:
         if setup.base_bits < 16:
             quantise(model, setup.base_bits, in_parts=setup.in_parts)
         adapted = with_adapter(model, method)
-    if setup.base_bits < 16:
+    if setup.base_bits < 16 and setup.method in LOW_RANK:
         _cast_adapters(adapted)
     if setup.checkpointed:
         adapted.gradient_checkpointing_enable()
@@ -136,7 +136,8 @@ def _packed(linear: nn.Linear, storage: torch.dtype) -> nn.Module:
 
 
 def _cast_adapters(model: nn.Module) -> None:
-    """TRL trains the adapters of a quantised base in bf16, but for DoRA's magnitudes."""
+    """TRL trains LoRA on a quantised base in bf16, but for DoRA's magnitudes; what is no low-rank
+    matrix the trainer leaves in float32 (`in_base_precision`)."""
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and "lora_magnitude_vector" not in name:
             parameter.data = parameter.data.to(torch.bfloat16)

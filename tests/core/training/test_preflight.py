@@ -81,6 +81,29 @@ def test_more_checkpoints_and_more_weights_need_more_disk(
     assert disk_bytes(make_recipe(), tiny_model, prepared) - unmerged == weights
 
 
+def test_a_checkpoint_of_parts_holds_what_is_trained_twice(
+    make_recipe: MakeRecipe, tiny_model: Path, prepared: Prepared
+) -> None:
+    """The trainer's own copy, and FSDP's to go on from."""
+
+    def needed(method: str, **hardware: object) -> int:
+        recipe = make_recipe(
+            method=method, hardware=hardware, training={"keep_checkpoints": 1}, merge=False
+        )
+        return disk_bytes(recipe, tiny_model, prepared)
+
+    weights = (tiny_model / "model.safetensors").stat().st_size
+    alone, copies = needed("full"), needed("full", gpus=2, sharding="ddp")
+    assert copies == alone == needed("full", gpus=1, sharding="auto")
+    assert needed("full", gpus=2, sharding="fsdp") - copies == 3 * weights
+    assert needed("full", gpus=2, sharding="auto") - copies == 3 * weights
+    expected = expected_memory(make_recipe(), tiny_model, prepared, gradient_checkpointing=True)
+    assert expected is not None
+    more = needed("lora", gpus=2, sharding="fsdp") - needed("lora")
+    assert more == 3 * expected.parts.adapter
+    assert needed("prompt", gpus=2) == needed("prompt")  # is never split
+
+
 def test_activations_are_kept_where_they_fit(
     make_recipe: MakeRecipe, tiny_model: Path, prepared: Prepared
 ) -> None:
