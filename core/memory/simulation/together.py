@@ -82,8 +82,9 @@ def nothing_reduced(model: Any) -> Iterator[None]:
 
 
 def _copied(model: Any) -> Any:
-    nothing = {"_verify_param_shape_across_processes": _none, "_sync_module_states": _none}
-    with patch.multiple(distributed, **nothing):
+    with ExitStack() as stack:
+        for name in ("_verify_param_shape_across_processes", "_sync_module_states"):
+            stack.enter_context(patch.object(distributed, name, _none))
         # as the trainer asks for beside an adapter; the buckets then stay as they are at first
         made = DistributedDataParallel(model, find_unused_parameters=True)
     made.register_comm_hook(None, lambda state, bucket: _sent(bucket.buffer()))
@@ -166,7 +167,7 @@ def _emptied(recorder: Recorder, tensor: Tensor) -> None:
     tensor.untyped_storage().resize_(0)
 
 
-class _Gather(AllGather):
+class _Gather(AllGather):  # type: ignore[misc]
     """Into one buffer, on a stream of its own."""
 
     def __init__(self, recorder: Recorder) -> None:
@@ -181,7 +182,7 @@ class _Gather(AllGather):
         """Nothing is sent."""
 
 
-class _Reduce(ReduceScatter):
+class _Reduce(ReduceScatter):  # type: ignore[misc]
     """What is sent is allocated where the model is computed, what comes back on a stream of its
     own: the gradients."""
 

@@ -84,9 +84,12 @@ def test_more_checkpoints_and_more_weights_need_more_disk(
 def test_a_checkpoint_of_parts_holds_what_is_trained_twice(
     make_recipe: MakeRecipe, tiny_model: Path, prepared: Prepared
 ) -> None:
-    """The trainer's own copy, and FSDP's to go on from."""
+    """The trainer's own copy, and FSDP's to go on from; and a tied embedding under both names.
+    Two processes on a CPU left model.safetensors of 503,144 bytes and pytorch_model_fsdp.bin of
+    508,621 where one left 400,664; with LoRA adapters of 36,256 and 146,125, where one left
+    the first alone."""
 
-    def needed(method: str, **hardware: object) -> int:
+    def needed(method: str | dict[str, object], **hardware: object) -> int:
         recipe = make_recipe(
             method=method, hardware=hardware, training={"keep_checkpoints": 1}, merge=False
         )
@@ -95,12 +98,13 @@ def test_a_checkpoint_of_parts_holds_what_is_trained_twice(
     weights = (tiny_model / "model.safetensors").stat().st_size
     alone, copies = needed("full"), needed("full", gpus=2, sharding="ddp")
     assert copies == alone == needed("full", gpus=1, sharding="auto")
-    assert needed("full", gpus=2, sharding="fsdp") - copies == 3 * weights
-    assert needed("full", gpus=2, sharding="auto") - copies == 3 * weights
-    expected = expected_memory(make_recipe(), tiny_model, prepared, gradient_checkpointing=True)
-    assert expected is not None
-    more = needed("lora", gpus=2, sharding="fsdp") - needed("lora")
-    assert more == 3 * expected.parts.adapter
+    parts = needed("full", gpus=2, sharding="fsdp") - copies
+    assert parts == needed("full", gpus=2, sharding="auto") - copies
+    one = (503_144 + 508_621) - 400_664
+    assert parts == pytest.approx(3 * one + (503_144 - weights), rel=0.02)
+    lora = {"name": "lora", "rank": 4}
+    more = needed(lora, gpus=2, sharding="fsdp") - needed(lora)
+    assert more == pytest.approx(3 * 146_125, rel=0.1)  # the file has a kilobyte for each tensor
     assert needed("prompt", gpus=2) == needed("prompt")  # is never split
 
 
