@@ -70,28 +70,33 @@ class Held:
 
 
 def check_sharding(setup: Setup) -> None:
-    """UserError for what cannot be split."""
+    """UserError for what cannot be split, and for what does not train where it is."""
     if not setup.in_parts:
         return
-    bits, method = setup.base_bits, METHODS[setup.method]
-    if setup.sharding == "zero3" and bits < 16:
-        raise UserError(
-            f"ZeRO-3 cannot split a base in {bits} bits.", "Choose fsdp, or lora on a 16-bit base."
-        )
-    if setup.sharding == "fsdp" and bits == 8:
-        raise UserError("FSDP cannot split a base in 8 bits.", "Choose 4 or 16 bits, or ddp.")
+    _check_bits(setup)
     if setup.sharding == "fsdp" and "8bit" in setup.optimizer:
         raise UserError(
             f"FSDP cannot split the states of {setup.optimizer}: bitsandbytes does not know parts "
             "of a parameter.",
             "Choose adamw, or ddp.",
         )
+    method = METHODS[setup.method]
     if not method.can_be_split:
         raise UserError(
             f"{method.title} reads or writes single weights, which are nowhere whole where a model "
             "is split.",
             "Choose ddp, or another method.",
         )
+
+
+def _check_bits(setup: Setup) -> None:
+    bits = setup.base_bits
+    if setup.sharding == "zero3" and bits < 16:
+        raise UserError(
+            f"ZeRO-3 cannot split a base in {bits} bits.", "Choose fsdp, or lora on a 16-bit base."
+        )
+    if setup.sharding == "fsdp" and bits == 8:
+        raise UserError("FSDP cannot split a base in 8 bits.", "Choose 4 or 16 bits, or ddp.")
 
 
 def assumptions(setup: Setup) -> str:
@@ -115,11 +120,11 @@ def held_by_each(
     trained: int,
 ) -> Held:
     """A GPU's share of what one alone would hold. `scales` of the weights are in no part."""
-    check_sharding(setup)
     if setup.gpus == 1:
         return Held(weights, adapter, gradients, states)
     if not setup.in_parts:
         return Held(weights, adapter, gradients, states, buffers=gradients, beside=NCCL_BUFFERS)
+    _check_bits(setup)
     if setup.sharding == "zero3":
         return _zero3(setup, weights, adapter, trained)
     return _fsdp(setup, weights, scales, adapter, gradients, states)
