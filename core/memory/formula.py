@@ -14,9 +14,10 @@ from typing import Literal
 
 from core.memory.costs import Layer
 from core.memory.layer import decoder_layer
+from core.memory.moment import Moment, When
 from core.memory.prediction import CUBLAS_WORKSPACES, CUDA_CONTEXT, Parts, Prediction
 from core.memory.setup import FUSED_FROM_LOGITS, Objective, Setup, Sharding
-from core.memory.sharding import held_by_each
+from core.memory.sharding import Held, held_by_each, in_parts
 from core.memory.trainable import adapted_linears, frozen_beside, trainable, trained_bytes
 from core.methods import METHODS, Bits, MethodName
 from core.models.catalogue import ModelShape
@@ -36,6 +37,9 @@ WHOLE_BACKWARD = ("full", *PROMPTS)
 EIGHT_BIT_STATES = 2 + 8 / 256  # two bytes a parameter, and two scales for 256 of them
 
 FRAGMENTATION = 0.03  # reserved beyond allocated, with expandable segments
+LOADED_WHOLE = (
+    "the peak is before the first step: a base in 4 bits is whole on each GPU until it is split"
+)
 PROCESS_ON_CPU = int(1.1 * GIB)  # Python with the training stack loaded
 LOWER, UPPER, SLACK = 0.93, 1.06, 400 * MIB
 
@@ -45,6 +49,7 @@ class Profile:
     """All that does not depend on the batch, in bytes; `differentiated` layers keep something."""
 
     weights: int
+    scales: int
     adapter: int
     trained: int
     gradients: int
@@ -65,20 +70,6 @@ class Profile:
     tied_head: int
     embedded_last: int
     note: str
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What is alive beside weights and optimiser at one moment of a step, in bytes."""
-
-    gradients: float
-    activations: float
-    loss: float = 0.0
-    workspace: float = 0.0
-
-    @property
-    def total(self) -> float:
-        return self.gradients + self.activations + self.loss + self.workspace
 
 
 def predict(
@@ -127,43 +118,71 @@ def predict(
 def predict_setup(setup: Setup, device: Device = "cuda") -> Prediction:
     """`predict` for a setup."""
     profile = profile_of(setup)
-    held = held_by_each(
-        setup,
-        weights=profile.weights,
-        adapter=profile.adapter,
-        gradients=profile.gradients,
-        states=profile.states,
-        trained=profile.trained,
-    )
-    moment = max(moments(setup, profile, device), key=lambda each: each.total)
-    share = held.gradients / profile.gradients if profile.gradients else 1.0
-    workspace = moment.workspace + held.buffers + (CUBLAS_WORKSPACES if device == "cuda" else 0)
-    paged = profile.paged if held.states == profile.states else profile.paged // setup.gpus
-    inside = Parts(
-        weights=int(held.weights),
-        adapter=int(held.adapter),
-        gradients=int(moment.gradients * share),
-        optimizer=int(held.states),
-        activations=int(moment.activations),
-        loss=int(moment.loss),
-        workspace=int(workspace),
-        runtime=0,
-    )
+    held = held_of(setup, profile)
+    found = [in_parts(setup, held, each) for each in moments(setup, profile, device)]
+    inside = _parts(held, max(found, key=lambda each: each.total), device)
+    note, loading = profile.note, _loading(held)
+    if loading.total > inside.total:
+        inside, note = loading, LOADED_WHOLE
     allocated = inside.total
+    reserved = int((1 + FRAGMENTATION) * max(allocated, _on_all_streams(held, found, device)))
+    paged = profile.paged if held.states == profile.states else profile.paged // setup.gpus
     parts = replace(
         inside,
         optimizer=inside.optimizer + paged,
-        runtime=_runtime(allocated, device) + int(held.beside),
+        runtime=_runtime(device, reserved - allocated) + int(held.beside),
     )
     peak = parts.total
     return Prediction(
         parts,
         low=int(peak * LOWER),
         high=int(peak * UPPER) + (SLACK if device == "cuda" else SLACK // 2),
-        reserved=int(allocated * (1 + FRAGMENTATION)),
-        note=profile.note,
+        reserved=reserved,
+        note=note,
         paged=paged,
     )
+
+
+def held_of(setup: Setup, profile: Profile) -> Held:
+    """What one GPU holds through a step."""
+    return held_by_each(
+        setup,
+        weights=profile.weights,
+        scales=profile.scales,
+        adapter=profile.adapter,
+        gradients=profile.gradients,
+        states=profile.states,
+        trained=profile.trained,
+    )
+
+
+def _parts(held: Held, moment: Moment, device: Device) -> Parts:
+    return Parts(
+        weights=int(held.weights),
+        adapter=int(held.adapter),
+        gradients=int(moment.gradients),
+        optimizer=int(held.states),
+        activations=int(moment.activations),
+        loss=int(moment.loss),
+        workspace=int(moment.workspace + held.buffers + _workspaces(device)),
+        runtime=0,
+    )
+
+
+def _loading(held: Held) -> Parts:
+    """Before the first step, where the model is on each GPU whole until it is split."""
+    return Parts(int(held.loading), int(held.loading_adapter), 0, 0, 0, 0, 0, 0)
+
+
+def _on_all_streams(held: Held, found: Sequence[Moment], device: Device) -> float:
+    """What each stream needs at its own worst moment: they do not use each other's memory."""
+    fixed = held.weights + held.adapter + held.states + held.buffers + _workspaces(device)
+    computing = fixed + max(each.total - each.elsewhere for each in found)
+    return max(computing, _loading(held).total) + held.elsewhere
+
+
+def _workspaces(device: Device) -> int:
+    return CUBLAS_WORKSPACES if device == "cuda" else 0
 
 
 def moments(setup: Setup, profile: Profile, device: Device) -> list[Moment]:
@@ -191,37 +210,55 @@ def moments(setup: Setup, profile: Profile, device: Device) -> list[Moment]:
     kept = shared - less + (count - 1) * each
     before = gradients if setup.accumulates else 0
     begun = gradients if setup.accumulates else profile.head or gradients / count
-    loss = loss_bytes(profile, setup.rows * setup.seq_length, device, whole=setup.of_preferences)
+    computed = loss_bytes(
+        profile, setup.rows * setup.seq_length, device, whole=setup.of_preferences
+    )
+    at_head = kept + each + profile.last_norm * tokens
     found = [
-        Moment(before + profile.head, kept + each + profile.last_norm * tokens, loss),
-        Moment(begun, kept + own + saved, 0, last - saved),
+        Moment(when, before + (profile.head if when == "fused" else 0), at_head, loss)
+        for when, loss in computed.items()
+    ] + [
+        Moment("last", begun, kept + own + saved, 0, last - saved),
         Moment(
+            "first",
             gradients - (0 if setup.accumulates else profile.embedded_last),
             shared - less + own + saved,
             0,
             first - saved,
         ),
-        Moment(gradients, 0),
+        Moment("update", gradients, 0),
     ]
+    if setup.in_parts:
+        found += [
+            Moment("start", before, profile.inputs * tokens),
+            Moment("head", before, at_head),
+            Moment("embedded", gradients, shared, 0, profile.inputs * tokens),
+        ]
     if (
         profile.tied_head
     ):  # the embedding's gradient is made whole, and then the sum with the head's
-        found.append(Moment(gradients, shared, 0, profile.tied_head + profile.inputs * tokens))
+        found.append(
+            Moment("tied", gradients, shared, 0, profile.tied_head + profile.inputs * tokens)
+        )
     return found
 
 
-def loss_bytes(profile: Profile, tokens: int, device: Device, *, whole: bool = False) -> int:
+def loss_bytes(
+    profile: Profile, tokens: int, device: Device, *, whole: bool = False
+) -> dict[When, int]:
     """Whole logits where they are few, and always on a CPU or where `whole`; else the fused head,
-    by tiles. Every token counts as trained on."""
+    by tiles. Every token counts as trained on, or as few as have whole logits."""
     logits = tokens * profile.vocabulary
     trained = 2 * profile.head  # its gradient in float32, before it is cast
     if device == "cpu":
-        return LOGIT_BYTES_ON_CPU * logits + trained
+        return {"loss": LOGIT_BYTES_ON_CPU * logits + trained + profile.head}
     if whole or logits <= FUSED_FROM_LOGITS:
-        return LOGIT_BYTES * logits + trained
+        return {"loss": LOGIT_BYTES * logits}
     tile = 2 * min(tokens, LOSS_TILE_TOKENS) * min(profile.vocabulary, LOSS_TILE_COLUMNS)
-    fused = tile + profile.loss_tokens * tokens
-    return max(LOGIT_BYTES * FUSED_FROM_LOGITS, fused) + trained
+    return {
+        "loss": LOGIT_BYTES * FUSED_FROM_LOGITS,
+        "fused": tile + profile.loss_tokens * tokens + trained,
+    }
 
 
 def weight_bytes(shape: ModelShape, bits: Bits) -> int:
@@ -230,6 +267,11 @@ def weight_bytes(shape: ModelShape, bits: Bits) -> int:
         return 2 * shape.parameters
     each = NF4_BYTES if bits == 4 else 1.0
     return int(shape.in_linear * each) + 2 * (shape.parameters - shape.in_linear)
+
+
+def _scale_bytes(shape: ModelShape, bits: Bits) -> int:
+    """Of the weights in 4 bits what is no parameter, and so in no part of any."""
+    return int(shape.in_linear * (NF4_BYTES - 0.5)) if packed_bits(shape, bits) == 4 else 0
 
 
 def profile_of(setup: Setup) -> Profile:
@@ -270,6 +312,7 @@ def _profile(
     states, paged = _state_bytes(shape, method, optimizer, trained, held)
     return Profile(
         weights=weight_bytes(shape, bits) + frozen_beside(shape, method, rank, adapted),
+        scales=_scale_bytes(shape, bits) + frozen_beside(shape, method, rank, adapted),
         adapter=held if spec.has_adapter else 0,
         trained=trained,
         gradients=held,
@@ -282,7 +325,7 @@ def _profile(
         rotation=4 * shape.head_dim,
         mask=1 if masked else 0,  # of booleans, for all layers
         embedded=2 * shape.hidden if method in PROMPTS else 0,
-        unwound=shape.hidden * (2 if spec.kind != "adapter" else 8 if bits == 16 else 4),
+        unwound=shape.hidden * (2 if spec.kind != "adapter" else 2 * trained_bytes(method, bits)),
         first_less=0 if method in WHOLE_BACKWARD else 4 * shape.hidden + 4,
         vocabulary=shape.vocabulary,
         loss_tokens=8 * shape.hidden,
@@ -308,10 +351,8 @@ def _state_bytes(
     return packed + 8 * embedding, 0
 
 
-def _runtime(allocated: int, device: Device) -> int:
-    if device == "cpu":
-        return PROCESS_ON_CPU
-    return CUDA_CONTEXT + int(allocated * FRAGMENTATION)
+def _runtime(device: Device, gaps: int) -> int:
+    return PROCESS_ON_CPU if device == "cpu" else CUDA_CONTEXT + gaps
 
 
 def _note(shape: ModelShape, bits: Bits) -> str:

@@ -104,7 +104,7 @@ class _Builder:
                     cost.saved + own,
                     tuple(each + own + Cost(before) for each in cost.forward),
                     _undone(cost, own, Cost(waiting + later)),
-                    escapes=2 * width if self.bits == 8 and first else 0.0,
+                    escapes=cost.escapes or (2 * width if self.bits == 8 and first else 0.0),
                 )
             )
             before += 2 * linear.outputs

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from core.memory.costs import NOTHING, Cost
-from core.memory.trainable import oft_block
+from core.memory.trainable import oft_block, trained_bytes
 from core.methods import Bits, MethodName
 from core.models.families import Linear
 
@@ -63,7 +63,7 @@ def linear_cost(
         added.backward,
         plain.afterwards,
         plain.keeps_input or added.keeps_input,
-        plain.escapes,
+        added.escapes,
     )
 
 
@@ -89,7 +89,7 @@ def _base(linear: Linear, bits: Bits) -> LinearCost:
 def _adapter(
     linear: Linear, method: MethodName, bits: Bits, rank: int, *, dropout: bool
 ) -> LinearCost:
-    a = 4 if bits == 16 else 2
+    a = trained_bytes(method, bits)
     if method in LOW_RANK:
         return _lora(linear, a, rank, dropout=dropout)
     if method == "dora":
@@ -99,9 +99,9 @@ def _adapter(
     if method == "adalora":
         return _adalora(linear, a, rank, dropout=dropout)
     if method == "ia3":
-        return _ia3(linear)
+        return _ia3(linear, bits)
     if method == "oft":
-        return _oft(linear, a)
+        return _oft(linear, a, bits)
     if method in ("loha", "lokr"):
         return _whole_update(linear, method)
     return LinearCost()  # soft prompts leave the linears as they are
@@ -162,24 +162,31 @@ def _adalora(linear: Linear, a: int, rank: int, *, dropout: bool) -> LinearCost:
     )
 
 
-def _ia3(linear: Linear) -> LinearCost:
-    """Scaled in float32: the input of the MLP's last linear, the output of the others."""
+def _ia3(linear: Linear, bits: Bits) -> LinearCost:
+    """Scaled in float32: the input of the MLP's last linear, the output of the others. LLM.int8
+    is given float32 then, and holds on to that."""
     i, o = linear.inputs, linear.outputs
     if linear.role == "down":
-        return LinearCost(Cost(4 * i), (Cost(10 * i),), (Cost(12 * i),))
-    return LinearCost(Cost(2 * o), (Cost(2 * o + 6 * o),), (Cost(10 * o),))
+        kept = 6 if bits == 8 else 4
+        escapes = 4.0 * i if bits == 8 else 0.0
+        forward, backward = (Cost((6 + kept) * i),), (Cost(12 * i),)
+        return LinearCost(Cost(kept * i), forward, backward, escapes=escapes)
+    kept, escapes = (4 * i + 4 * o, 4.0 * i) if bits == 8 else (2 * o, 0.0)
+    return LinearCost(Cost(kept), (Cost(kept + 6 * o),), (Cost(10 * o),), escapes=escapes)
 
 
-def _oft(linear: Linear, a: int) -> LinearCost:
-    """The input is rotated block by block, in the adapter's type."""
+def _oft(linear: Linear, a: int, bits: Bits) -> LinearCost:
+    """The input is rotated block by block, in the adapter's type. LLM.int8 holds on to what comes
+    of that."""
     i = linear.inputs
-    kept = a * i if a == 4 else 0
+    kept = (a * i if a == 4 else 0) + (2 * i if bits == 8 else 0)
     series = Cost(0, OFT_POWERS * a * oft_block(i) * i)
     return LinearCost(
         Cost(kept) + series,
         (Cost(kept + 2 * a * i) + series,),
         (Cost(2 * i + 2 * a * i),),
         keeps_input=a == 2,
+        escapes=2.0 * i if bits == 8 else 0.0,
     )
 
 

@@ -56,9 +56,14 @@ class Setup:
 
     @property
     def checkpointed(self) -> bool:
-        """Whether activations are computed twice. A prefix is a cache of keys and values, and a
-        layer that is computed again is given none."""
-        return self.gradient_checkpointing and self.method != "prefix"
+        """Whether activations are computed twice."""
+        return self.gradient_checkpointing and METHODS[self.method].allows_checkpointing
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether each GPU holds a part of the model; `auto` is a copy on each, as it is in a run
+        whose copy fits."""
+        return self.gpus > 1 and self.sharding in ("fsdp", "zero3")
 
     @property
     def has_pairs(self) -> bool:

@@ -24,12 +24,13 @@ from core.errors import UserError
 from core.memory.formula import predict_setup
 from core.memory.prediction import CUDA_CONTEXT, Parts, Prediction
 from core.memory.setup import Setup, to_json
+from core.memory.sharding import NCCL_BUFFERS, check_sharding
 from core.paths import simulations_cache
 from core.text import printable
 from core.units import MIB
 
 WORKER = "core.memory.simulation.worker"
-LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes")
+LIBRARIES = ("torch", "transformers", "accelerate", "peft", "trl", "bitsandbytes")
 TIMEOUT = 180.0
 PATIENCE = 0.5
 LOWER, UPPER, SLACK = 0.97, 1.03, 400 * MIB  # the slack is for the context, which varies by card
@@ -46,9 +47,11 @@ class Simulation:
 
     def run(self) -> Prediction:
         """The prediction. UserError when it was cancelled, took too long or cannot be made."""
-        if self._setup.gpus > 1:
+        check_sharding(self._setup)
+        if self._setup.in_parts and self._setup.sharding == "zero3":
             raise UserError(
-                "The simulation knows one GPU.", "For several there is the prediction by formula."
+                "ZeRO-3 cannot be simulated: DeepSpeed splits the weights of tensors with data.",
+                "There is the prediction by formula; and fsdp, which splits the same, can be.",
             )
         place = simulations_cache() / f"{_key(self._setup)}.json"
         found = _read(place)
@@ -56,7 +59,8 @@ class Simulation:
             found = self._ask()
             _write(place, found)
         known = predict_setup(self._setup)
-        return _prediction(found, known.paged, known.note)
+        beside = CUDA_CONTEXT + (NCCL_BUFFERS if self._setup.gpus > 1 else 0)
+        return _prediction(found, beside, known.paged, known.note)
 
     def cancel(self) -> None:
         """End the child, if there is one. May be called from any thread, and more than once."""
@@ -103,11 +107,12 @@ def simulate(setup: Setup) -> Prediction:
     return Simulation(setup).run()
 
 
-def _prediction(found: dict[str, Any], paged: int, note: str) -> Prediction:
-    """With the optimiser's pages, which lie beside what is simulated."""
+def _prediction(found: dict[str, Any], beside: int, paged: int, note: str) -> Prediction:
+    """With the context and NCCL's buffers (`beside`) and the optimiser's pages, which are not
+    simulated."""
     allocated, reserved = int(found["allocated"]), int(found["reserved"])
     parts = {name: int(found["parts"].get(name, 0)) for name in Parts.__slots__}
-    parts["runtime"] = CUDA_CONTEXT + reserved - allocated
+    parts["runtime"] = beside + reserved - allocated
     parts["optimizer"] += paged
     whole = Parts(**parts)
     return Prediction(
@@ -143,7 +148,9 @@ def _code() -> str:
     """A hash of the code that decides the result."""
     core = Path(__file__).parents[1]
     files = sorted((core / "memory" / "simulation").glob("*.py"))
-    files += [core / "training" / name for name in ("adapters.py", "loading.py", "loss.py")]
+    files += [
+        core / "training" / name for name in ("adapters.py", "loading.py", "loss.py", "sharding.py")
+    ]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

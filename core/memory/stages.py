@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.memory.formula import predict_setup, profile_of, weight_bytes
+from core.memory.formula import held_of, predict_setup, profile_of, weight_bytes
 from core.memory.prediction import CUBLAS_WORKSPACES, CUDA_CONTEXT, Prediction
 from core.memory.setup import MOST_MEASURED_LOGITS, Setup
 from core.methods import METHODS
@@ -40,14 +40,17 @@ def stages(setup: Setup, trained: Prediction | None = None) -> Stages:
 
 
 def _evaluation(setup: Setup, step: Prediction) -> int:
-    """Weights and states are there; a few long rows pass through, and all of their logits."""
+    """Weights and states are there; a few long rows pass through, and all of their logits. Where
+    a model is split, its head and the last layer have just been gathered."""
     profile = profile_of(setup)
+    held = held_of(setup, profile)
     tokens = max(setup.seq_length, min(EVALUATION_POSITIONS, setup.micro_batch * setup.seq_length))
     forward = profile.layer.forward_peak(tokens, setup.seq_length)
     logits = LOGIT_BYTES * min(tokens * setup.shape.vocabulary, MOST_MEASURED_LOGITS)
-    parts = step.parts
-    held = parts.weights + parts.adapter + parts.optimizer + parts.runtime + CUBLAS_WORKSPACES
-    return int(held + max(logits, forward))
+    there = held.weights + held.adapter + held.states + held.buffers + step.paged
+    gathered = 2 * held.table + held.layer
+    beside = step.parts.runtime + CUBLAS_WORKSPACES
+    return int(there + gathered + beside + max(logits, forward))
 
 
 def _merge(setup: Setup) -> int:

@@ -10,6 +10,7 @@ from core.models.catalogue import ModelShape
 from core.models.families import Linear, layer_parameters, linears, targeted
 
 OFT_BLOCK = 32
+IN_16_BITS = ("lora", "qlora", "lora-8bit", "rslora", "dora", "lora+")
 
 
 @cache
@@ -99,8 +100,10 @@ def _soft_prompt(shape: ModelShape, method: MethodName, virtual_tokens: int) -> 
 
 
 def trained_bytes(method: MethodName, bits: Bits) -> int:
-    """Bytes a trained parameter: adapters are float32 on a 16-bit base, 16-bit on a packed one."""
-    return 4 if METHODS[method].has_adapter and bits == 16 else 2
+    """Bytes a trained parameter: adapters are float32, but for LoRA's on a packed base."""
+    if not METHODS[method].has_adapter:
+        return 2
+    return 2 if bits < 16 and method in IN_16_BITS else 4
 
 
 def frozen_beside(

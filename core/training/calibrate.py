@@ -4,11 +4,12 @@
 
 The trainer's own loading, adapters and loss; nothing is downloaded. Every point is a JSON line on
 stdout: its settings, tokens a second, and torch's peaks. A method that fails says so and the rest
-goes on.
+goes on. On a GPU what one more step needs is kept, for the memory predictions to come.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import tempfile
@@ -84,10 +85,13 @@ def measure(point: Point) -> dict[str, Any]:
 
     on_gpu = torch.cuda.is_available()
     with tempfile.TemporaryDirectory() as folder:
-        model, shape = _made(point, Path(folder))
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-        seconds = list(_timed_steps(model, point))
+        recipe = _recipe(point, Path(folder))
+        model, shape = _made(point, recipe, Path(folder))
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=True)
+        _forget_peaks()
+        seconds = list(_timed_steps(model, optimizer, point))
+        keep_peaks(model, optimizer, point, recipe, Path(folder))
     return {
         "device": device_name(),
         "on_gpu": on_gpu,
@@ -104,9 +108,23 @@ def measure(point: Point) -> dict[str, Any]:
     }
 
 
-def _made(point: Point, folder: Path) -> tuple[Any, ModelShape]:
+def _recipe(point: Point, folder: Path) -> Recipe:
+    """The recipe that a step of this point belongs to."""
+    return Recipe.model_validate(
+        {
+            "model": str(folder),
+            "data": "none",
+            "method": {"name": point.method},
+            "training": {"micro_batch": point.rows, "gradient_accumulation": 1},
+        }
+    )
+
+
+def _made(point: Point, recipe: Recipe, folder: Path) -> tuple[Any, ModelShape]:
     """Random weights written to the folder, and loaded from there as the worker loads a model."""
+    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
+    from trl.trainer.utils import add_fused_lm_head
 
     from core.training.adapters import with_adapter
     from core.training.loading import load_base
@@ -114,41 +132,89 @@ def _made(point: Point, folder: Path) -> tuple[Any, ModelShape]:
     tree = config_of(point)
     config = AutoConfig.for_model(**{k: v for k, v in tree.items() if k != "architectures"})
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    recipe = Recipe.model_validate(
-        {"model": str(folder), "data": "none", "method": {"name": point.method}}
-    )
     model = with_adapter(load_base(folder, recipe), recipe.method)
+    if recipe.method.base_bits < 16:  # as TRL does to LoRA on a quantised base
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.bfloat16)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))
     return model.train(), shape_of_config(tree)
 
 
-def _timed_steps(model: Any, point: Point) -> Iterator[float]:
-    """Seconds of each step after the first few: forward, backward, clipping, update."""
+def _timed_steps(model: Any, optimizer: Any, point: Point) -> Iterator[float]:
+    """Seconds of each step after the first few."""
     import torch
 
-    from core.data.encoding import IGNORED
-    from core.training.loss import labelled_loss_sum
-
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=True)
-    device = next(model.parameters()).device
-    ids = torch.randint(0, point.vocabulary, (point.rows, point.length), device=device)
-    labels = ids.clone()
-    labels[:, : point.length // 2] = IGNORED  # half a row is its prompt
     started = time.monotonic()
     for step in range(WARM_UP + TIMED):
         began = time.perf_counter()
-        loss = labelled_loss_sum(model, ids, labels) / labels.numel()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if device.type == "cuda":
+        _step(model, optimizer, point, labelled=point.length // 2)  # half a row is its prompt
+        if torch.cuda.is_available():
             torch.cuda.synchronize()
         enough = time.monotonic() - started > SECONDS_A_POINT and step > 0
         if step >= WARM_UP or enough:
             yield time.perf_counter() - began
         if enough:
             return
+
+
+def _step(model: Any, optimizer: Any, point: Point, *, labelled: int) -> None:
+    """Forward, backward, clipping, update; the last `labelled` tokens of each row count."""
+    import torch
+
+    from core.data.encoding import IGNORED
+
+    device = next(model.parameters()).device
+    ids = torch.randint(0, point.vocabulary, (point.rows, point.length), device=device)
+    labels = ids.clone()
+    labels[:, : point.length - labelled] = IGNORED
+    (_loss_sum(model, ids, labels) / labels.numel()).backward()
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _loss_sum(model: Any, ids: Any, labels: Any) -> Any:
+    """By the head that the trainer takes: the fused one on a GPU, unless logits are few."""
+    from core.memory.setup import FUSED_FROM_LOGITS
+    from core.training.loss import labelled_loss_sum, labelled_tokens
+
+    vocabulary = model.config.get_text_config().vocab_size
+    if ids.device.type != "cuda" or labelled_tokens(labels) * vocabulary <= FUSED_FROM_LOGITS:
+        return labelled_loss_sum(model, ids, labels)
+    return -model(input_ids=ids, labels=labels, fused_lm_head=True).log_probs.sum()
+
+
+def keep_peaks(model: Any, optimizer: Any, point: Point, recipe: Recipe, folder: Path) -> None:
+    """What a step needs in which every token counts, as the predictions have it. Nothing on a
+    CPU; a home that cannot be written is no reason to measure no speed."""
+    import torch
+
+    from core.training.measured import remember_memory
+
+    if not torch.cuda.is_available():
+        return
+    _forget_peaks()
+    _step(model, optimizer, point, labelled=point.length)
+    found: dict[str, float | int] = {
+        "rows": point.rows,
+        "tokens": point.length,
+        "step_allocated": int(torch.cuda.max_memory_allocated()),
+        "step_reserved": int(torch.cuda.max_memory_reserved()),
+    }
+    remember_memory(found, recipe, folder, gradient_checkpointing=False)
+
+
+def _forget_peaks() -> None:
+    """Peaks from now on; and what a model before this one has left is given back."""
+    import torch
+
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def _send(**message: Any) -> None:

@@ -36,7 +36,12 @@ def check_disk(run: RunDirectory, recipe: Recipe, base: Path, prepared: Prepared
 
 
 def disk_bytes(recipe: Recipe, base: Path, prepared: Prepared) -> int:
-    """Checkpoints (the best and the next one come on top of those kept), result, merged model."""
+    """Checkpoints (the best and the next one come on top of those kept), result, merged model.
+
+    Where a model is split, FSDP writes what is trained beside the trainer's own copy of it, to go
+    on from, and a tied embedding under both of its names; `auto` may come to that where several
+    GPUs train.
+    """
     weights = _weight_bytes(base)
     expected = expected_memory(recipe, base, prepared, gradient_checkpointing=True)
     adapter = expected.parts.adapter if expected else 0
@@ -44,10 +49,32 @@ def disk_bytes(recipe: Recipe, base: Path, prepared: Prepared) -> int:
     states = expected.parts.optimizer if expected else 2 * result
     kept = recipe.training.keep_checkpoints + 2
     checkpoint = result + states
+    if _may_be_split(recipe):
+        again = _tied_bytes(base, weights)
+        result += 0 if recipe.method.spec.has_adapter else again
+        checkpoint = 2 * result + states + (again if recipe.method.spec.has_adapter else 0)
     if recipe.method.name == "last-layers":  # of the model only what is trained
         checkpoint = states * 3 // 2
     merged = weights if recipe.ends_with_merge else 0
     return kept * checkpoint + result + merged + SPARE_BYTES
+
+
+def _tied_bytes(base: Path, weights: int) -> int:
+    """What an embedding that is the head as well takes of the weights' bytes; else nothing."""
+    try:
+        shape = card_for(str(base)).shape
+    except UserError:
+        return 0
+    table = shape.vocabulary * shape.hidden if shape.tied else 0
+    return weights * table // shape.parameters
+
+
+def _may_be_split(recipe: Recipe) -> bool:
+    hardware, method = recipe.hardware, recipe.method
+    if hardware.sharding == "fsdp":
+        return True
+    can_be = method.spec.can_be_split and method.base_bits != 8
+    return hardware.sharding == "auto" and hardware.gpus != 1 and can_be
 
 
 def check_memory(

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from core.memory.formula import predict_setup
-from core.memory.setup import Objective, Setup
-from core.methods import Bits, MethodName
+from core.memory.setup import Objective, Setup, Sharding
+from core.methods import METHODS, Bits, MethodName
 from core.models.catalogue import card_for
 
 TABLE = Path(__file__).with_suffix(".csv")
@@ -49,6 +49,8 @@ class Row:
     targets: str = "all-linear"
     accumulates: bool = False
     objective: Objective = "sft"
+    gpus: int = 1
+    sharding: Sharding = "auto"
     simulated: int = 0
     reserved: int = 0
 
@@ -70,6 +72,8 @@ class Row:
             self.accumulates,
             bits=self.bits,
             objective=self.objective,
+            gpus=self.gpus,
+            sharding=self.sharding,
         )
 
     @property
@@ -81,7 +85,8 @@ class Row:
 def configurations() -> list[Row]:
     """0.1B to 70B, every family, every method, lengths 512 to 16384, both ways of checkpointing."""
     return [
-        *_families(), *_methods(), *_long_and_large(), *_optimizers(), *_objectives(), *_experts()
+        *_families(), *_methods(), *_long_and_large(), *_optimizers(), *_objectives(), *_experts(),
+        *_packed(), *_copies(), *_parts(),
     ]  # fmt: skip
 
 
@@ -106,10 +111,59 @@ def _methods() -> Iterator[Row]:
     for method in others:
         yield Row(LLAMA_1B, method, 2048, True)
         yield Row(QWEN3_06B, method, 1024, False)
-    for method in ("dora", "adalora", "oft", "prompt", "prefix"):
-        yield Row(LLAMA_1B, method, 2048, True, bits=4)
     for checkpointing in (True, False):
         yield Row(LLAMA_8B, "lora-8bit", 2048, checkpointing, bits=8)
+
+
+def _packed() -> Iterator[Row]:
+    """Every method on every number of bits that it trains on, where no row above has it."""
+    for name, method in METHODS.items():
+        for bits in method.bits:
+            if bits < 16 and name not in ("qlora", "lora-8bit"):
+                yield Row(LLAMA_1B, name, 2048 if bits == 4 else 1024, bits == 4, bits=bits)
+
+
+def _copies() -> Iterator[Row]:
+    """Each GPU with a model of its own (DDP)."""
+    yield Row(SMOL, "full", 512, False, micro_batch=4, gpus=2, sharding="ddp")
+    yield Row(QWEN3_06B, "full", 1024, True, accumulates=True, gpus=4, sharding="ddp")
+    yield Row(LLAMA_1B, "full", 2048, True, optimizer="adamw-8bit", gpus=8, sharding="ddp")
+    yield Row(LLAMA_8B, "lora", 2048, True, gpus=2, sharding="ddp")
+    yield Row(MISTRAL, "lora", 1024, False, rank=64, accumulates=True, gpus=4, sharding="ddp")
+    yield Row(QWEN3_4B, "qlora", 4096, True, bits=4, gpus=8, sharding="ddp")
+    yield Row(LLAMA_8B, "lora-8bit", 1024, True, bits=8, gpus=2, sharding="ddp")
+    yield Row(GEMMA2, "dora", 1024, True, gpus=4, sharding="ddp")
+    yield Row(QWEN3_06B, "lora", 512, True, micro_batch=2, objective="dpo", gpus=2, sharding="ddp")
+    yield Row(LLAMA_70B, "qlora", 2048, True, bits=4, gpus=8, sharding="ddp")
+
+
+def _parts() -> Iterator[Row]:
+    """Each GPU with a part of the model (FSDP2)."""
+    yield Row(SMOL, "lora", 512, True, gpus=2, sharding="fsdp")
+    yield Row(SMOL_2B, "full", 2048, True, gpus=4, sharding="fsdp")
+    yield Row(SMOL_2B, "full", 1024, True, accumulates=True, gpus=2, sharding="fsdp")
+    yield Row(QWEN3_06B, "full", 1024, False, gpus=2, sharding="fsdp")
+    yield Row(LLAMA_1B, "lora", 1024, False, gpus=2, sharding="fsdp")
+    yield Row(GEMMA2, "lora", 1024, True, gpus=4, sharding="fsdp")
+    yield Row(GEMMA3_1B, "full", 4096, True, gpus=4, sharding="fsdp")
+    yield Row(QWEN2_7B, "full", 2048, True, gpus=8, sharding="fsdp")
+    yield Row(PHI3, "lora", 2048, True, gpus=4, sharding="fsdp")
+    yield Row(FALCON3, "full", 2048, True, gpus=4, sharding="fsdp")
+    yield Row(MISTRAL, "full", 2048, False, gpus=4, sharding="fsdp")
+    yield Row(LLAMA_8B, "lora", 4096, True, gpus=8, sharding="fsdp")
+    yield Row(LLAMA_8B, "lora", 1024, False, accumulates=True, gpus=4, sharding="fsdp")
+    yield Row(LLAMA_8B, "full", 8192, True, gpus=8, sharding="fsdp")
+    yield Row(LLAMA_8B, "full", 2048, True, accumulates=True, gpus=8, sharding="fsdp")
+    yield Row(LLAMA_8B, "qlora", 4096, True, bits=4, gpus=2, sharding="fsdp")
+    yield Row(LLAMA_8B, "qlora", 2048, True, bits=4, micro_batch=8, gpus=8, sharding="fsdp")
+    yield Row(QWEN3_4B, "qlora", 8192, True, bits=4, gpus=4, sharding="fsdp")
+    yield Row(QWEN3_14B, "lora", 4096, True, rank=64, gpus=8, sharding="fsdp")
+    yield Row(LLAMA_8B, "dora", 1024, True, gpus=4, sharding="fsdp")
+    yield Row(QWEN3_4B, "rslora", 2048, True, targets="attention", gpus=2, sharding="fsdp")
+    yield Row(QWEN3_06B, "lora", 512, True, micro_batch=2, objective="dpo", gpus=2, sharding="fsdp")
+    yield Row(LLAMA_70B, "qlora", 8192, True, bits=4, gpus=8, sharding="fsdp")
+    yield Row(LLAMA_70B, "lora", 2048, True, gpus=8, sharding="fsdp")
+    yield Row(LLAMA_70B, "full", 2048, True, gpus=64, sharding="fsdp")
 
 
 def _objectives() -> Iterator[Row]:
@@ -165,7 +219,9 @@ def _row(fields: dict[str, str]) -> Row:
         int(fields["rank"]),
         fields["targets"],
         fields["accumulates"] == "True",
-        fields.get("objective", "sft"),  # type: ignore[arg-type]
+        fields["objective"],  # type: ignore[arg-type]
+        int(fields["gpus"]),
+        fields["sharding"],  # type: ignore[arg-type]
         int(fields["simulated"]),
         int(fields["reserved"]),
     )

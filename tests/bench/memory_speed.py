@@ -1,7 +1,7 @@
 """How long a memory prediction takes: `python -m tests.bench.memory_speed`.
 
 The formula over every preset model and method, cold (shape and method never seen before) and warm
-(only the batch changes); and one simulation of an 8B LoRA in its child process, with the most RAM
+(only the batch changes); and simulations of an 8B LoRA in a child process, with the most RAM
 it held. The limits are 1 ms a candidate, 20 s and 800 MB on two cores.
 """
 
@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 from core.memory.formula import predict_setup
 from core.memory.setup import Setup, to_json
@@ -28,16 +29,15 @@ def main() -> None:
     warm = [Setup(one.shape, one.method, micro_batch=rows) for one in setups[:50]
             for rows in range(1, BATCHES)]  # fmt: skip
     print(f"formula, warm: {1000 * _seconds(warm):.3f} ms a candidate ({len(warm)} of them)")
-    for checkpointing in (True, False):
-        setup = Setup(
-            card_for("meta-llama/Llama-3.1-8B").shape,
-            "lora",
-            seq_length=2048,
-            gradient_checkpointing=checkpointing,
-        )
+    lora = Setup(card_for("meta-llama/Llama-3.1-8B").shape, "lora", seq_length=2048)
+    for name, setup in (
+        ("with checkpointing", lora),
+        ("without checkpointing", replace(lora, gradient_checkpointing=False)),
+        ("on four GPUs, a copy on each", replace(lora, gpus=4, sharding="ddp")),
+        ("on four GPUs, in parts", replace(lora, gpus=4, sharding="fsdp")),
+    ):
         seconds, most = _simulated(setup)
-        ways = "with" if checkpointing else "without"
-        print(f"simulation, 8B LoRA {ways} checkpointing: {seconds:.1f} s, {most / 1e6:.0f} MB")
+        print(f"simulation, 8B LoRA {name}: {seconds:.1f} s, {most / 1e6:.0f} MB")
 
 
 def _seconds(setups: list[Setup]) -> float:

@@ -60,7 +60,11 @@ def test_objectives_and_gpus_have_their_price() -> None:
     assert as_json("--method", "full", "--gpus", "8", "--sharding", "fsdp")["peak_bytes"] < (
         alone["peak_bytes"] / 4
     )
-    assert as_json("--method", "full", "--gpus", "8")["peak_bytes"] > alone["peak_bytes"]
+    copies = as_json("--method", "full", "--gpus", "8")
+    assert copies["peak_bytes"] > alone["peak_bytes"]
+    assert "assumed" in copies["assumed"]
+    assert alone["assumed"] == ""
+    assert "NCCL's buffers are assumed" in asked("--method", "full", "--gpus", "8")
     answers, pairs = as_json("--method", "lora"), as_json("--method", "lora", "--objective", "dpo")
     assert pairs["parts"]["loss"] > answers["parts"]["loss"]
     assert pairs["peak_bytes"] > answers["peak_bytes"]
@@ -73,12 +77,27 @@ def test_objectives_and_gpus_have_their_price() -> None:
         (["--method", "lora", "--targets", "nonsense"], "no layer called nonsense"),
         (["--method", "lora", "--sharding", "fsdp"], "over several GPUs"),
         (["--method", "qlora", "--gpus", "2", "--sharding", "zero3"], "ZeRO-3 cannot split"),
-        (["--method", "lora", "--gpus", "2", "--simulate"], "simulation knows one GPU"),
+        (
+            ["--method", "lora", "--gpus", "2", "--sharding", "zero3", "--simulate"],
+            "ZeRO-3 cannot be simulated",
+        ),
+        (
+            ["--method", "full", "--gpus", "2", "--sharding", "fsdp", "--optimizer", "adamw-8bit"],
+            "FSDP cannot split the states",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_a_sentence(words: list[str], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         asked(*words)
+
+
+def test_several_gpus_are_simulated_in_a_process_of_their_own() -> None:
+    words = ["--model", "HuggingFaceTB/SmolLM2-135M", "--method", "lora", "--gpus", "2"]
+    words += ["--sharding", "fsdp", "--seq-length", "128"]
+    simulated, formula = as_json(*words, "--simulate"), as_json(*words)
+    assert simulated["how"] == "simulated"
+    assert simulated["allocated_bytes"] == pytest.approx(formula["allocated_bytes"], rel=0.06)
 
 
 def test_what_was_measured_on_this_gpu_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,7 @@ def estimate(model: str, method: MethodName, simulate: bool, as_json: bool, **ch
     """Predict the peak memory of one model and method, as NVML will show it; of several GPUs, the
     fullest."""
     from core.memory import formula, simulated
+    from core.memory.sharding import assumptions
     from core.memory.stages import stages
     from core.planning.as_json import estimate_as_json
     from core.planning.known_memory import as_measured_here
@@ -68,10 +69,13 @@ def estimate(model: str, method: MethodName, simulate: bool, as_json: bool, **ch
     prediction = simulated.simulate(setup) if simulate else formula.predict_setup(setup)
     prediction = as_measured_here(setup, prediction)
     of_run = stages(setup, prediction)
+    assumed = assumptions(setup)
     if as_json:
-        click.echo(json.dumps(estimate_as_json(model, method, prediction, of_run)))
+        tree = estimate_as_json(model, method, prediction, of_run)
+        click.echo(json.dumps({**tree, "assumed": assumed}))
     else:
-        click.echo(printable("\n".join([*prediction_lines(prediction), *stage_lines(of_run)])))
+        lines = [*prediction_lines(prediction), *([f"  {assumed}"] if assumed else [])]
+        click.echo(printable("\n".join([*lines, *stage_lines(of_run)])))
 
 
 def _setup(model: str, method: MethodName, choices: dict[str, Any]) -> Setup:

@@ -4,13 +4,15 @@ The rules are those of c10/cuda/CUDACachingAllocator.cpp: sizes are rounded to 5
 1 MiB comes from a pool of 2 MiB segments, more from segments of 20 MiB, or of their own size
 rounded to 2 MiB from 10 MiB on; the smallest free block that fits is taken and split; neighbours
 are joined when they are freed. With expandable segments each pool is one range of addresses
-that grows at its end, by 2 MiB or 20 MiB.
+that grows at its end, by 2 MiB or 20 MiB. A block that was used on one stream is not given to
+another.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 MIB = 1024**2
@@ -23,6 +25,9 @@ SEGMENT_ROUNDING = 2 * MIB
 Event = tuple[int, int]
 """(key, bytes) when `key` is allocated, (key, -1) when it is freed."""
 
+Kind = tuple[bool, int]
+"""Whether a block is small, and the stream it is used on: only blocks of one kind are exchanged."""
+
 
 @dataclass(slots=True)
 class Block:
@@ -30,7 +35,7 @@ class Block:
 
     address: int
     size: int
-    small: bool
+    kind: Kind
     free: bool = False
     before: Block | None = None
     after: Block | None = None
@@ -61,18 +66,17 @@ class Allocator:
 
     def __init__(self, *, expandable: bool) -> None:
         self._expandable = expandable
-        self._pools = {True: _Pool(), False: _Pool()}
-        self._tails: dict[bool, Block | None] = {True: None, False: None}
+        self._pools: defaultdict[Kind, _Pool] = defaultdict(_Pool)
+        self._tails: dict[Kind, Block] = {}
         self._used: dict[int, Block] = {}
         self._next_address = 0
         self.allocated = self.reserved = 0
         self.peak_allocated = self.peak_reserved = 0
 
-    def allocate(self, key: int, size: int) -> None:
-        """Take `size` bytes under `key`, as malloc does."""
+    def allocate(self, key: int, size: int, stream: int = 0) -> None:
+        """Take `size` bytes under `key`, as malloc does; they are used on `stream`."""
         size = rounded(size)
-        small = size <= SMALL
-        block = self._find(size, small)
+        block = self._find(size, (size <= SMALL, stream))
         self._split(block, size)
         block.free = False
         self._used[key] = block
@@ -85,64 +89,64 @@ class Allocator:
         block = self._used.pop(key)
         self.allocated -= block.size
         block.free = True
-        pool = self._pools[block.small]
+        pool = self._pools[block.kind]
         for other in (block.before, block.after):
             if other is not None and other.free:
                 pool.remove(other)
                 block = self._joined(block, other)
         pool.add(block)
 
-    def _find(self, size: int, small: bool) -> Block:
+    def _find(self, size: int, kind: Kind) -> Block:
         """A block out of its pool: the best fit, else one at the end of what is reserved."""
-        pool = self._pools[small]
+        pool = self._pools[kind]
         found = pool.best_fit(size)
-        if found is not None and not (self._expandable and found is self._tails[small]):
+        if found is not None and not (self._expandable and found is self._tails.get(kind)):
             pool.remove(found)
             return found
         if self._expandable:
-            return self._grown(size, small)
+            return self._grown(size, kind)
         if found is not None:
             pool.remove(found)
             return found
-        return self._new_segment(segment_size(size), small)
+        return self._new_segment(segment_size(size), kind)
 
-    def _new_segment(self, size: int, small: bool) -> Block:
-        block = Block(self._next_address, size, small)
+    def _new_segment(self, size: int, kind: Kind) -> Block:
+        block = Block(self._next_address, size, kind)
         self._next_address += size
         self.reserved += size
         return block
 
-    def _grown(self, size: int, small: bool) -> Block:
+    def _grown(self, size: int, kind: Kind) -> Block:
         """The end of the pool's range, mapped as far as `size` needs."""
-        tail = self._tails[small]
+        tail = self._tails.get(kind)
         free = tail.size if tail is not None and tail.free else 0
-        unit = SMALL_SEGMENT if small else LARGE_SEGMENT
+        unit = SMALL_SEGMENT if kind[0] else LARGE_SEGMENT
         missing = -(-max(0, size - free) // unit) * unit
         self.reserved += missing
         if tail is not None and tail.free:
-            self._pools[small].remove(tail)
+            self._pools[kind].remove(tail)
             tail.size += missing
             return tail
         start = 0 if tail is None else tail.address + tail.size
-        block = Block(start, missing, small, before=tail)
+        block = Block(start, missing, kind, before=tail)
         if tail is not None:
             tail.after = block
-        self._tails[small] = block
+        self._tails[kind] = block
         return block
 
     def _split(self, block: Block, size: int) -> None:
         rest = block.size - size
-        keep_whole = rest <= SMALL if not (block.small or self._expandable) else rest < SMALLEST
+        keep_whole = rest <= SMALL if not (block.kind[0] or self._expandable) else rest < SMALLEST
         if keep_whole:
             return
-        remaining = Block(block.address + size, rest, block.small, True, block, block.after)
+        remaining = Block(block.address + size, rest, block.kind, True, block, block.after)
         if block.after is not None:
             block.after.before = remaining
         block.after = remaining
         block.size = size
-        if self._tails[block.small] is block:
-            self._tails[block.small] = remaining
-        self._pools[block.small].add(remaining)
+        if self._tails.get(block.kind) is block:
+            self._tails[block.kind] = remaining
+        self._pools[block.kind].add(remaining)
 
     def _joined(self, one: Block, other: Block) -> Block:
         first, second = (one, other) if one.address < other.address else (other, one)
@@ -150,8 +154,8 @@ class Allocator:
         first.after = second.after
         if second.after is not None:
             second.after.before = first
-        if self._tails[first.small] is second:
-            self._tails[first.small] = first
+        if self._tails.get(first.kind) is second:
+            self._tails[first.kind] = first
         first.free = True
         return first
 
@@ -170,10 +174,13 @@ def segment_size(size: int) -> int:
     return -(-size // SEGMENT_ROUNDING) * SEGMENT_ROUNDING
 
 
-def replay(events: Iterable[Event], allocator: Allocator) -> None:
-    """Run a log through the allocator."""
+def replay(
+    events: Iterable[Event], allocator: Allocator, streams: Mapping[int, int] | None = None
+) -> None:
+    """Run a log through the allocator. `streams` of the keys that are not on the first."""
+    streams = streams or {}
     for key, size in events:
         if size < 0:
             allocator.free(key)
         else:
-            allocator.allocate(key, size)
+            allocator.allocate(key, size, streams.get(key, 0))

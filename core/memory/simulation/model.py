@@ -3,6 +3,7 @@ does it."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ OUTLIER_THRESHOLD = 6.0  # LLM.int8's default, as transformers sets it
 def build(setup: Setup) -> Any:
     """The model in training mode, with its trainable parameters marked."""
     from core.recipe import MethodSection
-    from core.training.adapters import with_adapter
+    from core.training.adapters import LOW_RANK, with_adapter
 
     method = MethodSection.model_validate(
         {
@@ -37,9 +38,9 @@ def build(setup: Setup) -> Any:
     with torch.device("meta"):
         model = _base(setup)
         if setup.base_bits < 16:
-            quantise(model, setup.base_bits)
+            quantise(model, setup.base_bits, in_parts=setup.in_parts)
         adapted = with_adapter(model, method)
-    if setup.base_bits < 16:
+    if setup.base_bits < 16 and setup.method in LOW_RANK:
         _cast_adapters(adapted)
     if setup.checkpointed:
         adapted.gradient_checkpointing_enable()
@@ -57,10 +58,14 @@ def _base(setup: Setup) -> Any:
     return model
 
 
-def quantise(model: Any, bits: int) -> None:
-    """Every linear of the decoder in 4 bits (NF4 with double quantisation) or 8; the head stays."""
+def quantise(model: Any, bits: int, *, in_parts: bool = False) -> None:
+    """Every linear of the decoder in 4 bits (NF4 with double quantisation) or 8; the head stays.
+
+    `in_parts`: packed bits are declared to be floating-point numbers, which FSDP can split.
+    """
     head = model.get_output_embeddings()
-    pack = _packed if bits == 4 else _in_8_bits
+    storage = torch.bfloat16 if in_parts else torch.uint8
+    pack = partial(_packed, storage=storage) if bits == 4 else _in_8_bits
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear and child is not head:
@@ -85,7 +90,7 @@ def _in_8_bits(linear: nn.Linear) -> nn.Module:
     return made
 
 
-def _packed(linear: nn.Linear) -> nn.Module:
+def _packed(linear: nn.Linear, storage: torch.dtype) -> nn.Module:
     from bitsandbytes.functional import QuantState
     from bitsandbytes.nn import Linear4bit, Params4bit
 
@@ -95,6 +100,7 @@ def _packed(linear: nn.Linear) -> nn.Module:
         bias=linear.bias is not None,
         compute_dtype=torch.bfloat16,
         quant_type="nf4",
+        quant_storage=storage,
     )
     made.bias = linear.bias
     count = linear.weight.numel()
@@ -117,11 +123,12 @@ def _packed(linear: nn.Linear) -> nn.Module:
         state2=inner,
     )
     made.weight = Params4bit(
-        torch.empty((count + 1) // 2, 1, dtype=torch.uint8),
+        torch.empty(-(-count // (2 * storage.itemsize)), 1, dtype=storage),
         requires_grad=False,
         quant_state=state,
         blocksize=NF4_BLOCK,
         quant_type="nf4",
+        quant_storage=storage,
         bnb_quantized=True,
     )
     made.quant_state = state
@@ -129,7 +136,8 @@ def _packed(linear: nn.Linear) -> nn.Module:
 
 
 def _cast_adapters(model: nn.Module) -> None:
-    """TRL trains the adapters of a quantised base in bf16, but for DoRA's magnitudes."""
+    """TRL trains LoRA on a quantised base in bf16, but for DoRA's magnitudes; what is no low-rank
+    matrix the trainer leaves in float32 (`in_base_precision`)."""
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and "lora_magnitude_vector" not in name:
             parameter.data = parameter.data.to(torch.bfloat16)
@@ -139,14 +147,13 @@ def tensors(model: nn.Module) -> list[tuple[torch.Tensor, bool]]:
     """Every tensor that the model holds, with whether it is trained; packed weights with their
     scales."""
     found: list[tuple[torch.Tensor, bool]] = []
-    for parameter in model.parameters():
-        found.append((parameter, parameter.requires_grad))
-        state = getattr(parameter, "quant_state", None)
+    found += [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    for module in model.modules():
+        state = getattr(module, "quant_state", None)
         if state is not None:
             inner = state.state2
             scales = (state.absmax, state.code, state.offset, inner.absmax, inner.code)
             found += [(each, False) for each in scales]
-    for module in model.modules():
         scale = getattr(getattr(module, "state", None), "SCB", None)
         found += [(scale, False)] if scale is not None else []
     return found + [(buffer, False) for buffer in model.buffers()]

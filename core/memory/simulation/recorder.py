@@ -8,24 +8,28 @@ weak reference tells when the last tensor on it has gone.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.memory.simulation.allocator import Event
 
 Phase = Literal["activations", "loss", "workspace"]
 _ADD = torch.ops.aten.add.Tensor
+_COPY = torch.ops.aten.copy_.default
 _REFERENCES_OF_A_CALL = 4  # of a tensor that only the engine holds
 _WITH_OUR_OWN = 2  # of its storage: the tensor, and the question itself
 Replacement = Callable[..., Any]
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[misc]
-    """Logs (key, bytes) and (key, -1); `phases[key]` is the phase in which `key` was allocated.
+    """Logs (key, bytes) and (key, -1); `phases[key]` is the phase in which `key` was allocated, and
+    `streams[key]` the stream, where it is not the one that computes.
 
     `replacements` answers for operations that have no meta kernel; `composites` are made of
     others, whose results are logged as well.
@@ -37,6 +41,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         super().__init__()
         self.events: list[Event] = []
         self.phases: dict[int, str] = {}
+        self.streams: dict[int, int] = {}
         self.phase: Phase = "activations"
         self._replacements = replacements
         self._composites = composites
@@ -46,9 +51,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if any(issubclass(kind, DTensor) for kind in types):
+            return NotImplemented  # it asks again, for the part that it has
         if func in self._composites:
             with self:
                 return self._composites[func](*args, **(kwargs or {}))
+        if func is _COPY and args[1].is_meta and not args[0].is_meta:
+            return args[0]  # what is read back: the order of a reducer's buckets
         if func is _ADD and self._sums_gradients(args):
             return args[0].add_(args[1])
         replacement = self._replacements.get(func)
@@ -71,19 +80,35 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             and torch._prims_common.is_non_overlapping_and_dense_or_false(held)
         )
 
-    def rename(self, tensor: Tensor, purpose: str) -> None:
-        """Say what a tensor turned out to be for."""
-        found = self._live.get(tensor.untyped_storage()._cdata)
+    @contextmanager
+    def purpose(self, purpose: Phase) -> Iterator[None]:
+        """What everything allocated meanwhile is for."""
+        before, self.phase = self.phase, purpose
+        with torch.no_grad():
+            yield
+        self.phase = before
+
+    def rename(self, tensor: Tensor, purpose: str, stream: int = 0) -> None:
+        """Say what a tensor turned out to be for, and on which stream it was allocated."""
+        found = self._live.get(local(tensor).untyped_storage()._cdata)
         if found:
             self.phases[found[0]] = purpose
+            if stream:
+                self.streams[found[0]] = stream
 
     def hold(self, tensor: Tensor, phase: str) -> None:
         """Count a tensor that was there before: a weight, an optimiser's state."""
-        self._allocate(tensor, phase)
+        self._allocate(local(tensor), phase)
+
+    def release(self, tensor: Tensor) -> None:
+        """Note that the tensor's storage is made empty, though the tensor stays."""
+        found = self._live.pop(tensor.untyped_storage()._cdata, None)
+        if found:
+            self.events.append((found[0], -1))
 
     def _see(self, result: Any) -> None:
         if isinstance(result, Tensor):
-            self._allocate(result, self._phase())
+            self._allocate(local(result), self._phase())
         elif isinstance(result, (tuple, list)):
             for each in result:
                 self._see(each)
@@ -112,6 +137,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         def gone(_: Any) -> None:
             if address in self._live and self._live[address][0] == key:
                 del self._live[address]
-            self.events.append((key, -1))
+                self.events.append((key, -1))
 
         return gone
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part that this process has of a tensor; all of it where it is not in parts."""
+    return tensor._local_tensor if isinstance(tensor, DTensor) else tensor

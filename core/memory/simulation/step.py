@@ -17,7 +17,8 @@ from core.memory.setup import FUSED_FROM_LOGITS, Setup
 from core.memory.simulation.allocator import Event
 from core.memory.simulation.kernels import Answers, as_on_cuda, composites
 from core.memory.simulation.model import build, tensors
-from core.memory.simulation.recorder import Recorder
+from core.memory.simulation.recorder import Recorder, local
+from core.memory.simulation.together import nothing_reduced, on_meta, wrapped
 from core.methods import METHODS
 from core.training.loss import labelled_loss_rows, labelled_loss_sum
 
@@ -30,22 +31,25 @@ WHOLE_LOGITS_BYTES = 14
 @dataclass(slots=True)
 class Log:
     """What a training allocates: the model, the optimiser's states, and one step, which is
-    balanced. `purposes` says what each key is for."""
+    balanced. `purposes` says what each key is for, `streams` on which of CUDA's streams it is
+    allocated, where that is not the one that computes."""
 
     held: list[Event] = field(default_factory=list)
     states: list[Event] = field(default_factory=list)
     step: list[Event] = field(default_factory=list)
     purposes: dict[int, str] = field(default_factory=dict)
+    streams: dict[int, int] = field(default_factory=dict)
 
 
 class Step:
-    """One model under a recorder."""
+    """One model under a recorder; where several processes train it, in `together.processes`."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._model = build(setup)
         self._base = without_adapter(self._model)
         add_fused_lm_head(self._base, outputs=("log_probs", "entropy", "is_top1"))
+        self._workspaces: list[Tensor] = []
         self._answers = Answers()
         self._recorder = Recorder(self._answers.replacements(), composites())
         self._vocabulary: int = self._model.config.get_text_config().vocab_size
@@ -53,50 +57,66 @@ class Step:
     def record(self) -> Log:
         """Hold what is there, then step: forward, backward, clipping."""
         log, recorder = Log(), self._recorder
-        for tensor, purpose in sorted(self._held(), key=lambda pair: pair[1] != "weights"):
-            recorder.hold(tensor, purpose)
+        self._hold()
         log.held = self._taken()
         states = optimizer_states(self._model, self._setup.optimizer)
         for state in states:
             recorder.hold(state, "optimizer")
         log.states = self._taken()
-        with as_on_cuda(), recorder:
+        with as_on_cuda(), on_meta(recorder), recorder:
             for labelled in self._label_counts():
                 self._answers.labelled = labelled
                 self._micro_batches()
         self._model.zero_grad(set_to_none=True)
-        log.step, log.purposes = self._taken(), recorder.phases
+        log.step, log.purposes, log.streams = self._taken(), recorder.phases, recorder.streams
         _balance(log.step)
         return log
 
+    def _hold(self) -> None:
+        """The model as it is loaded, then what several processes make of it. A base in 4 bits is
+        on the GPU before it is split; one in 16 is split in RAM."""
+        if not self._setup.in_parts or self._setup.base_bits < 16:
+            for tensor, purpose in sorted(self._held(), key=lambda pair: pair[1] != "weights"):
+                self._recorder.hold(tensor, purpose)
+        self._called = wrapped(self._model, self._setup, self._recorder)
+        for tensor, purpose in self._held():
+            self._recorder.hold(tensor, purpose)
+            self._recorder.rename(tensor, purpose)
+        for _ in range(2):
+            workspace = torch.empty(CUBLAS_WORKSPACES // 2, dtype=torch.uint8, device="meta")
+            self._recorder.hold(workspace, "workspace")
+            self._workspaces.append(workspace)
+
     def _held(self) -> list[tuple[Tensor, str]]:
         trains_adapter = METHODS[self._setup.method].has_adapter
-        workspaces = [torch.empty(CUBLAS_WORKSPACES // 2, dtype=torch.uint8, device="meta")] * 2
-        self._workspaces = [each.clone() for each in workspaces]
         return [
             (tensor, "adapter" if trained and trains_adapter else "weights")
             for tensor, trained in tensors(self._model)
-        ] + [(each, "workspace") for each in self._workspaces]
+        ]
 
     def _taken(self) -> list[Event]:
         events, self._recorder.events = self._recorder.events, []
         return events
 
     def _label_counts(self) -> list[int | None]:
-        """All tokens; and as many as have whole logits, where that takes more memory (a tied
-        head's gradient is then a view, to which the engine cannot add the embedding's in place)."""
+        """All tokens; and as many as have whole logits, where that takes more memory: a tied
+        head's gradient is then a view, to which the engine cannot add the embedding's in place,
+        and a head in parts is gathered as a layer is."""
         if self._setup.of_preferences:
             return [None]
         tokens = self._setup.rows * (self._setup.seq_length - 1)
         tile = 2 * min(tokens, TOKEN_CHUNK_SIZE) * _CHUNKED_LOGPROB_CHUNK_SIZE
         few = FUSED_FROM_LOGITS // self._vocabulary
         whole = WHOLE_LOGITS_BYTES * few * self._vocabulary
-        twice = self._setup.method == "full" and self._setup.shape.tied
+        tied = self._setup.shape.tied
+        twice = tied if self._setup.method == "full" else self._setup.in_parts and not tied
         return [None, few] if 0 < few < tokens and (whole > tile or twice) else [None]
 
     def _micro_batches(self) -> None:
-        for _ in range(2 if self._setup.accumulates else 1):
-            self._forward_and_backward()
+        if self._setup.accumulates:
+            with nothing_reduced(self._called):
+                self._forward_and_backward()
+        self._forward_and_backward()
         for parameter in self._model.parameters():
             if parameter.grad is not None:
                 self._recorder.rename(parameter.grad, "gradients")
@@ -138,12 +158,12 @@ class Step:
         """The trainer's choice: whole logits where they are few, and for preferences, whose
         reference is computed before; else TRL's fused head."""
         if self._setup.of_preferences:
-            return labelled_loss_rows(self._model, ids, labels).sum()
+            return labelled_loss_rows(self._called, ids, labels).sum()
         rows, length = ids.shape
         labelled = self._answers.labelled or rows * (length - 1)
         if labelled * self._vocabulary <= FUSED_FROM_LOGITS:
-            return labelled_loss_sum(self._model, ids, labels) / ids.numel()
-        found = self._model(input_ids=ids, labels=labels, fused_lm_head=True)
+            return labelled_loss_sum(self._called, ids, labels) / ids.numel()
+        found = self._called(input_ids=ids, labels=labels, fused_lm_head=True)
         total: Tensor = -found.log_probs.sum()
         return total / labels.numel()
 
@@ -178,13 +198,14 @@ def optimizer_states(model: nn.Module, optimizer: str) -> list[Tensor]:
             continue
         if optimizer == "paged-adamw-8bit" and parameter.numel() >= SMALLEST_PAGED:
             continue  # its states lie beside torch's memory
+        own = local(parameter)
         if optimizer == "adamw":
-            found += [torch.empty_like(parameter), torch.empty_like(parameter)]
+            found += [torch.empty_like(own), torch.empty_like(own)]
             found.append(torch.empty((), device="meta"))  # the fused kernel's step counter
         elif parameter.numel() < SMALLEST_8BIT or id(parameter) in embedded:
-            found += [torch.empty_like(parameter, dtype=torch.float32) for _ in range(2)]
+            found += [torch.empty_like(own, dtype=torch.float32) for _ in range(2)]
         else:
-            found += _eight_bit_states(parameter)
+            found += _eight_bit_states(own)
     return found
 
 

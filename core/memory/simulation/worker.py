@@ -28,14 +28,16 @@ def simulate(setup: Setup) -> dict[str, Any]:
     a step without and a step with the optimiser's states."""
     from core.memory.simulation.allocator import Allocator, replay, rounded
     from core.memory.simulation.step import Step
+    from core.memory.simulation.together import processes
 
-    log = Step(setup).record()
+    with processes(setup):
+        log = Step(setup).record()
     allocator = Allocator(expandable=setup.expandable)
     weights = sum(size for key, size in log.held if log.purposes[key] == "weights")
     allocator.allocate(0, rounded(weights))  # transformers warms the allocator up before it loads
     allocator.free(0)
     for events in (log.held, log.step, log.states, log.step):
-        replay(events, allocator)
+        replay(events, allocator, log.streams)
     parts = parts_at_peak(log.held + log.states + log.step, log.purposes)
     return {
         "parts": parts,
@@ -65,6 +67,7 @@ def parts_at_peak(events: list[tuple[int, int]], purposes: dict[int, str]) -> di
 def as_if_alone() -> None:
     """No network, no GPU, no notes of the libraries."""
     os.environ.update(HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="", TRL_EXPERIMENTAL_SILENCE="1")
+    os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
     warnings.filterwarnings("ignore")
     logging.disable(logging.ERROR)
 

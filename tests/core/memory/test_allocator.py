@@ -116,3 +116,14 @@ def test_everything_can_be_given_back_and_used_again() -> None:
             assert allocator.allocated == 0
             peaks.append(allocator.peak_reserved)
         assert peaks[0] == peaks[1] >= allocator.peak_allocated
+
+
+@pytest.mark.parametrize("expandable", [False, True])
+def test_what_one_stream_has_freed_another_does_not_get(expandable: bool) -> None:
+    """Blocks are kept by the stream that they were used on."""
+    allocator = Allocator(expandable=expandable)
+    replay([(1, 40 * MIB), (1, -1), (2, 40 * MIB), (2, -1)], allocator, {1: 1})
+    assert allocator.peak_allocated == 40 * MIB
+    assert allocator.peak_reserved == 80 * MIB
+    replay([(3, 40 * MIB), (4, 40 * MIB)], allocator, {3: 1})
+    assert allocator.peak_reserved == 80 * MIB

@@ -18,6 +18,10 @@ from core.models.catalogue import card_for
 SMOL = card_for("HuggingFaceTB/SmolLM2-135M").shape
 QWEN = card_for("Qwen/Qwen2.5-3B").shape
 TENSORS = 512 * 3000  # what rounding may add
+LAYER, TABLE = 3_540_096, 49_152 * 576  # parameters of SmolLM2-135M
+SHALLOW = replace(
+    SMOL, layers=4, parameters=4 * LAYER + TABLE + 576, in_linear=4 * (LAYER - 2 * 576)
+)
 
 
 def _trained(rank: int, layers: int, widths: list[tuple[int, int]]) -> int:
@@ -50,30 +54,27 @@ def test_a_mid_sized_model_in_four_bits_and_in_full() -> None:
 
 def test_checkpointing_saves_what_the_layers_keep() -> None:
     def activations(length: int, *, checkpointing: bool) -> int:
-        setup = Setup(SMOL, "lora", seq_length=length, gradient_checkpointing=checkpointing)
+        setup = Setup(SHALLOW, "lora", seq_length=length, gradient_checkpointing=checkpointing)
         found = simulate(setup)["parts"]
         assert isinstance(found["activations"], int)
         return found["activations"]
 
     once, twice = activations(512, checkpointing=False), activations(1024, checkpointing=False)
     assert twice == pytest.approx(2 * once, rel=0.02)
-    assert activations(1024, checkpointing=True) < 0.1 * twice
+    assert activations(1024, checkpointing=True) < 0.35 * twice  # one layer of the four
 
 
 def test_accumulated_gradients_are_there_during_the_next_micro_batch() -> None:
-    plain = Setup(SMOL, "full", seq_length=256, micro_batch=4, gradient_checkpointing=False)
+    plain = Setup(SHALLOW, "full", seq_length=256, micro_batch=4, gradient_checkpointing=False)
     once, more = simulate(plain), simulate(replace(plain, accumulates=True))
-    assert more["allocated"] - once["allocated"] > 0.9 * 2 * 134_515_008
+    assert more["allocated"] - once["allocated"] > 0.9 * 2 * SHALLOW.parameters
 
 
 def test_eight_bit_states_and_the_embedding_s_in_32() -> None:
-    found = simulate(Setup(SMOL, "full", seq_length=256, optimizer="adamw-8bit"))["parts"]
-    embedding = 49152 * 576
-    eight_bit = (134_515_008 - embedding) * (2 + 8 / 256) + 8 * embedding
-    assert found["optimizer"] == pytest.approx(eight_bit, rel=0.01)
-    assert (
-        "optimizer" not in simulate(Setup(SMOL, "full", seq_length=256, optimizer="sgd"))["parts"]
-    )
+    setup = Setup(SHALLOW, "full", seq_length=256, optimizer="adamw-8bit")
+    eight_bit = (SHALLOW.parameters - TABLE) * (2 + 8 / 256) + 8 * TABLE
+    assert simulate(setup)["parts"]["optimizer"] == pytest.approx(eight_bit, rel=0.01)
+    assert "optimizer" not in simulate(replace(setup, optimizer="sgd"))["parts"]
 
 
 def test_a_setup_survives_the_wire() -> None:

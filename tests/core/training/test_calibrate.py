@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from core import children
 from core.errors import UserError
+from core.memory.measured import kept
 from core.planning import calibrating
 from core.planning.calibrating import Failed, calibrate
 from core.planning.calibration import Measurement, kept_measurements, store
+from core.training import calibrate as calibrate_here
+from core.training import measured
 from core.training.calibrate import Point, grid, measure
+from core.units import MIB
 
 TINY = Point("lora", hidden=64, layers=1, vocabulary=128, rows=2, length=16)
 
@@ -34,6 +39,46 @@ def test_a_point_is_a_measurement_of_this_device(point: dict[str, Any]) -> None:
     assert 0 < one.factor < 1e6
     assert shape.hidden == TINY.hidden
     assert (one.method, one.micro_batch, one.tokens_per_row) == ("lora", 2, 16.0)
+
+
+def test_on_a_gpu_what_a_step_needed_is_kept_for_the_predictions(
+    tunedeck_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a double for the card's readings; on a CPU nothing is kept."""
+    recipe = calibrate_here._recipe(TINY, tmp_path)
+    model, _ = calibrate_here._made(TINY, recipe, tmp_path)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
+    steps: list[int] = []
+    real = calibrate_here._step
+
+    def seen(*arguments: Any, labelled: int) -> None:
+        steps.append(labelled)
+        real(*arguments, labelled=labelled)
+
+    monkeypatch.setattr(calibrate_here, "_step", seen)
+    calibrate_here.keep_peaks(model, optimizer, TINY, recipe, tmp_path)
+    assert (steps, kept()) == ([], [])
+
+    readings = {"max_memory_allocated": 30 * MIB, "max_memory_reserved": 40 * MIB}
+    for name, value in readings.items():
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    forgotten: list[str] = []
+    for name in ("empty_cache", "reset_peak_memory_stats", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, lambda name=name: forgotten.append(name))
+    peaks = {"ram_peak": 0, "vram_peak": 900 * MIB, "vram_reserved": 40 * MIB}
+    monkeypatch.setattr(measured, "memory_peaks", lambda: peaks)
+    monkeypatch.setattr(measured, "device_name", lambda: "RTX 4090")
+    calibrate_here.keep_peaks(model, optimizer, TINY, recipe, tmp_path)
+    assert steps == [TINY.length], "every token counts, as the predictions have it"
+    assert "reset_peak_memory_stats" in forgotten
+    (one,) = kept()
+    assert (one.device, one.allocated, one.reserved) == ("RTX 4090", 30 * MIB, 40 * MIB)
+    assert one.shown == 900 * MIB
+    setup = one.setup
+    assert (setup.method, setup.micro_batch, setup.seq_length) == ("lora", TINY.rows, TINY.length)
+    assert not setup.accumulates
+    assert not setup.gradient_checkpointing
 
 
 def test_the_grid_has_what_the_device_can_do() -> None:

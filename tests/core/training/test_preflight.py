@@ -81,6 +81,33 @@ def test_more_checkpoints_and_more_weights_need_more_disk(
     assert disk_bytes(make_recipe(), tiny_model, prepared) - unmerged == weights
 
 
+def test_a_checkpoint_of_parts_holds_what_is_trained_twice(
+    make_recipe: MakeRecipe, tiny_model: Path, prepared: Prepared
+) -> None:
+    """The trainer's own copy, and FSDP's to go on from; and a tied embedding under both names.
+    Two processes on a CPU left model.safetensors of 503,144 bytes and pytorch_model_fsdp.bin of
+    508,621 where one left 400,664; with LoRA adapters of 36,256 and 146,125, where one left
+    the first alone."""
+
+    def needed(method: str | dict[str, object], **hardware: object) -> int:
+        recipe = make_recipe(
+            method=method, hardware=hardware, training={"keep_checkpoints": 1}, merge=False
+        )
+        return disk_bytes(recipe, tiny_model, prepared)
+
+    weights = (tiny_model / "model.safetensors").stat().st_size
+    alone, copies = needed("full"), needed("full", gpus=2, sharding="ddp")
+    assert copies == alone == needed("full", gpus=1, sharding="auto")
+    parts = needed("full", gpus=2, sharding="fsdp") - copies
+    assert parts == needed("full", gpus=2, sharding="auto") - copies
+    one = (503_144 + 508_621) - 400_664
+    assert parts == pytest.approx(3 * one + (503_144 - weights), rel=0.02)
+    lora = {"name": "lora", "rank": 4}
+    more = needed(lora, gpus=2, sharding="fsdp") - needed(lora)
+    assert more == pytest.approx(3 * 146_125, rel=0.1)  # the file has a kilobyte for each tensor
+    assert needed("prompt", gpus=2) == needed("prompt")  # is never split
+
+
 def test_activations_are_kept_where_they_fit(
     make_recipe: MakeRecipe, tiny_model: Path, prepared: Prepared
 ) -> None:
