@@ -217,6 +217,11 @@ class Recipe(_Section):
                 f"hardware.sharding: {sharding} does not go with {method.title}; set it to ddp, "
                 "or choose another method.name"
             )
+        if sharding == "fsdp" and "8bit" in self.training.optimizer:
+            raise ValueError(
+                f"hardware.sharding: fsdp does not go with training.optimizer "
+                f"{self.training.optimizer}, whose states cannot be split; set that to adamw"
+            )
         if self.training.gradient_checkpointing is True and not method.allows_checkpointing:
             raise ValueError(
                 f"training.gradient_checkpointing does not go with {method.title}; leave it out, "

@@ -94,9 +94,11 @@ def _targets(candidate: Candidate, step: int) -> Candidate:
 
 
 def _optimizer(candidate: Candidate, step: int) -> Candidate:
-    """Round and round: one key is enough for four."""
-    at = OPTIMIZERS.index(candidate.optimizer) if candidate.optimizer in OPTIMIZERS else -1
-    return retune(candidate, optimizer=OPTIMIZERS[(at + step) % len(OPTIMIZERS)])
+    """Round and round: one key is enough for four. States in 8 bits are not split."""
+    whole = candidate.sharding not in ("fsdp", "zero3")
+    there = [name for name in OPTIMIZERS if whole or "8bit" not in name]
+    at = there.index(candidate.optimizer) if candidate.optimizer in there else -1
+    return retune(candidate, optimizer=there[(at + step) % len(there)])
 
 
 def _packing(candidate: Candidate, step: int) -> Candidate:

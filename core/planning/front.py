@@ -58,7 +58,7 @@ def _settings(
     for length, packing, optimizer, checkpointing, micro in product(
         lengths,
         packings(start),
-        optimizers(method),
+        optimizers(start),
         checkpointings(method),
         halves(max(1, start.hyper.effective_batch // basis.gpus)),
     ):

@@ -75,6 +75,8 @@ def _possible(after: Settings) -> Settings:
         after = replace(after, checkpointing=False)
     if sharding_refusal(after, after.sharding):
         after = replace(after, sharding="auto")
+    if after.in_parts and "8bit" in after.optimizer:
+        after = replace(after, optimizer="adamw")
     return after
 
 

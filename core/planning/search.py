@@ -35,10 +35,11 @@ WORTH_IT = 0.03
 such attention costs is no better than that."""
 
 
-def optimizers(method: MethodName) -> tuple[str, ...]:
-    """Those that are tried, the usual first: an adapter's states are too small to compress."""
-    weights = METHODS[method].kind == "weights"
-    return ("adamw", "paged-adamw-8bit") if weights else ("adamw",)
+def optimizers(settings: Settings) -> tuple[str, ...]:
+    """Those that are tried, the usual first: an adapter's states are too small to compress, and
+    states in 8 bits cannot be split."""
+    weights = METHODS[settings.method].kind == "weights"
+    return ("adamw", "paged-adamw-8bit") if weights and not settings.in_parts else ("adamw",)
 
 
 def checkpointings(method: MethodName) -> tuple[bool, ...]:
@@ -102,7 +103,7 @@ def with_method(candidate: Candidate, method: MethodName) -> Candidate:
 
 def _quickest(start: Settings) -> Candidate:
     """The leanest settings are tried first: where they do not fit, nothing does."""
-    usual = optimizers(start.method)
+    usual = optimizers(start)
     # Flash attention needs no mask: packed rows take no more memory, and no padding.
     start = start.with_packing(start.basis.flash and packs(start, True))
     leanest = replace(

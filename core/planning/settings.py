@@ -120,14 +120,15 @@ def _packing(settings: Settings, wanted: Switch) -> tuple[bool, str]:
 
 
 def sharding_refusal(settings: Settings, sharding: Sharding) -> str | None:
-    """Why several GPUs cannot hold the model so; None where they can."""
+    """Why several GPUs cannot hold the model so, whatever the optimiser; None where they can."""
     if settings.basis.gpus == 1 or sharding not in ("fsdp", "zero3"):
         return None
     method = METHODS[settings.method]
     if not method.can_be_split:
         return f"{method.title} trains on whole copies of the model only."
     try:
-        check_sharding(_setup(replace(settings, sharding=sharding), packed=False))
+        split = replace(settings, sharding=sharding, optimizer="adamw")
+        check_sharding(_setup(split, packed=False))
     except UserError as error:
         return error.message
     return None

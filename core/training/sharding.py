@@ -50,7 +50,8 @@ def sharding(recipe: Recipe, base: Path, prepared: Prepared, memory: int | None)
     if wanted != "auto":
         return wanted
     method = recipe.method
-    if memory is None or method.base_bits == 8 or not method.spec.can_be_split:
+    whole_states = "8bit" in recipe.training.optimizer
+    if memory is None or method.base_bits == 8 or whole_states or not method.spec.can_be_split:
         return "ddp"
     smallest = recipe.model_copy(deep=True)
     smallest.training.micro_batch = 1

@@ -18,9 +18,11 @@ from core.planning.planner import plan
 from core.planning.presets import load_preset
 from core.planning.recipes import recipe_for
 from core.planning.retuning import retune
+from core.planning.search import optimizers
 from core.planning.settings import SHARDINGS, settings_of, sharding_refusal
 from core.units import GIB
 from tests.core.planning.test_planner import CHAT, machine
+from tui import plan_knobs
 
 MODEL = "Qwen/Qwen3-8B"
 
@@ -119,3 +121,13 @@ def test_several_rented_gpus_cost_several_times_as_much() -> None:
         offer = next(each for each in rented(candidate) if each.gpu.name == "L40S")
         assert offer.gpu.price is not None
         assert offer.price == (times * offer.gpu.price[0], times * offer.gpu.price[1])
+
+
+def test_states_in_8_bits_are_not_split() -> None:
+    copies, parts = star("full", 30), retune(star("full", 30), sharding="fsdp")
+    assert "8bit" in copies.optimizer
+    assert optimizers(settings_of(copies)) == ("adamw", "paged-adamw-8bit")
+    assert parts.optimizer == "adamw"
+    assert optimizers(settings_of(parts)) == ("adamw",)
+    turns = {plan_knobs.turned(parts, "optimizer", step).optimizer for step in range(4)}
+    assert turns == {"adamw", "sgd"}

@@ -164,6 +164,8 @@ def test_what_needs_whole_weights_is_not_split(
         make_recipe(method=name, hardware={"sharding": "fsdp"})
     make_recipe(method=name, hardware={"sharding": "ddp"})
     make_recipe(method="lora", hardware={"sharding": "fsdp"})
+    with pytest.raises(UserError, match="whose states cannot be split"):
+        make_recipe(hardware={"sharding": "fsdp"}, training={"optimizer": "adamw-8bit"})
 
 
 def test_what_the_model_lacks_is_said_before_it_is_loaded(
