@@ -110,16 +110,19 @@ def candidate_of(recipe: Recipe, basis: Basis) -> Candidate:
         packing=training.packing,
     )
     checkpointing = training.gradient_checkpointing
-    return priced(
-        Settings(
-            card_for(recipe.model.id),
-            method.name,
-            hyper,
-            replace(basis, objective=recipe.objective.name),
-            recipe.data.max_length,
-            training.micro_batch,
-            training.gradient_accumulation,
-            checkpointing is True or (checkpointing == "auto" and basis.on_gpu),
-            training.optimizer,
-        )
+    settings = Settings(
+        card_for(recipe.model.id),
+        method.name,
+        hyper,
+        replace(basis, objective=recipe.objective.name),
+        recipe.data.max_length,
+        training.micro_batch,
+        training.gradient_accumulation,
+        checkpointing is True or (checkpointing == "auto" and basis.on_gpu),
     )
+    if training.optimizer != "auto":
+        return priced(replace(settings, optimizer=training.optimizer))
+    usual = priced(settings)
+    if usual.fits or not basis.on_gpu:
+        return usual
+    return priced(replace(settings, optimizer="paged-adamw-8bit"))  # as the trainer will choose

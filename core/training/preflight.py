@@ -72,9 +72,7 @@ def check_memory(
         )
     else:
         free, what = _room(gpu), f"memory, {gpu.name or 'the GPU'} has"
-        smallest = recipe.model_copy(deep=True)
-        smallest.training.micro_batch = 1
-        expected = expected_memory(smallest, base, prepared, gradient_checkpointing=True)
+        expected = expected_memory(leanest(recipe), base, prepared, gradient_checkpointing=True)
     if expected is None or (least := _least(expected, recipe, world)) <= free:
         return
     needed = f"Training needs at least {bytes_text(least)} of {what}"
@@ -82,6 +80,15 @@ def check_memory(
         raise UserError(f"{needed}; {bytes_text(free)} is free.", levers(recipe, prepared))
     taken = "" if gpu.free is None or gpu.free == gpu.total else _taken(gpu)
     raise UserError(f"{needed} {bytes_text(free)} free{taken}.", levers(recipe, prepared))
+
+
+def leanest(recipe: Recipe) -> Recipe:
+    """The recipe with the least memory that the trainer can make of it on a GPU."""
+    smallest = recipe.model_copy(deep=True)
+    smallest.training.micro_batch = 1
+    if recipe.training.optimizer == "auto":
+        smallest.training.optimizer = "paged-adamw-8bit"
+    return smallest
 
 
 def _room(gpu: Gpu) -> int:
@@ -160,7 +167,8 @@ def expected_memory(
     gradient_checkpointing: bool,
     device: Device = "cuda",
 ) -> Prediction | None:
-    """The predicted peak for these rows; None for a model of unknown shape."""
+    """The predicted peak for these rows; None for a model of unknown shape. An optimiser that is
+    still to be chosen is taken for the usual one."""
     training, method = recipe.training, recipe.method
     try:
         shape = card_for(str(base)).shape
@@ -174,7 +182,7 @@ def expected_memory(
         training.micro_batch,
         prepared.ledger.longest,
         gradient_checkpointing,
-        training.optimizer,
+        "adamw" if training.optimizer == "auto" else training.optimizer,
         device=device,
         accumulates=training.gradient_accumulation > 1,
         dropout=method.dropout,
