@@ -124,7 +124,9 @@ class TrainingSection(_Section):
     batch: int | None = Field(
         None, ge=1, description="rows in one step; micro_batch is then the largest that fits"
     )
-    optimizer: Literal["adamw", "adamw-8bit", "paged-adamw-8bit", "sgd"] = "adamw"
+    optimizer: Literal["auto", "adamw", "adamw-8bit", "paged-adamw-8bit", "sgd"] = Field(
+        "auto", description="auto: adamw (fused); paged-adamw-8bit where its memory does not fit"
+    )
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm; 0: no")
     gradient_checkpointing: Switch = Field("auto", description="less memory, a third more compute")

@@ -48,7 +48,7 @@ def _choices(candidate: Candidate) -> Iterator[tuple[str, str, dict[str, Any]]]:
     if (shorter := _shorter(min(candidate.seq_length, basis.max_tokens))) >= SHORTEST:
         text = f"length {candidate.seq_length} → {shorter}"
         yield text, _truncation(candidate, shorter), {"seq_length": shorter}
-    if candidate.optimizer == "adamw" and basis.on_gpu:
+    if candidate.optimizer == "adamw" and basis.on_gpu and not settings_of(candidate).in_parts:
         change8 = {"optimizer": "paged-adamw-8bit"}
         yield "8-bit paged AdamW", "slightly noisier updates", change8
     if "rank" in method.knobs and hyper.rank > 8:

@@ -11,6 +11,7 @@ from core.paths import home, presets_root
 from core.planning.candidates import Basis, Candidate, Hyper
 from core.planning.settings import Settings, priced
 from core.recipe import Recipe, load_recipe
+from core.training.choices import PAGED
 
 _UNFIT = re.compile(r"[^a-z0-9]+")
 
@@ -110,17 +111,20 @@ def candidate_of(recipe: Recipe, basis: Basis) -> Candidate:
         packing=training.packing,
     )
     checkpointing = training.gradient_checkpointing
-    return priced(
-        Settings(
-            card_for(recipe.model.id),
-            method.name,
-            hyper,
-            replace(basis, objective=recipe.objective.name),
-            recipe.data.max_length,
-            training.micro_batch,
-            training.gradient_accumulation,
-            checkpointing is True or (checkpointing == "auto" and basis.on_gpu),
-            training.optimizer,
-            recipe.hardware.sharding,
-        )
+    settings = Settings(
+        card_for(recipe.model.id),
+        method.name,
+        hyper,
+        replace(basis, objective=recipe.objective.name),
+        recipe.data.max_length,
+        training.micro_batch,
+        training.gradient_accumulation,
+        checkpointing is True or (checkpointing == "auto" and basis.on_gpu),
+        sharding=recipe.hardware.sharding,
     )
+    if training.optimizer != "auto":
+        return priced(replace(settings, optimizer=training.optimizer))
+    usual = priced(settings)
+    if usual.fits or not basis.on_gpu or settings.in_parts:
+        return usual
+    return priced(replace(settings, optimizer=PAGED))  # as the trainer will choose

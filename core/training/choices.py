@@ -14,6 +14,7 @@ from core.objectives import Objective
 from core.recipe import Recipe, Switch
 
 AMPERE, HOPPER = (8, 0), (9, 0)
+PAGED = "paged-adamw-8bit"
 COMPILE_STEPS = 2000  # compiling takes minutes, which so many steps win back
 Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
 
@@ -21,13 +22,15 @@ Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What the choices depend on. `flash` are the versions of flash attention that are installed;
-    `free` is the GPU's free memory beside the model (None on a CPU)."""
+    `free` are the bytes of the GPU that this process has or can get (None on a CPU); `pages`:
+    bitsandbytes, which can keep an optimiser's averages in RAM, is installed."""
 
     on_gpu: bool
     capability: tuple[int, int] = (0, 0)
     flash: frozenset[int] = frozenset()
     free: int | None = None
     half: bool = True
+    pages: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,32 @@ def micro_batch(recipe: Recipe, fits: Callable[[int], bool]) -> tuple[int, str]:
     sizes = [size for size in range(training.batch, 0, -1) if training.batch % size == 0]
     size = next((size for size in sizes if fits(size)), 1)
     return size, f"the largest part of {training.batch} rows that fits, as predicted"
+
+
+def optimizer(
+    recipe: Recipe, machine: Machine, fits: Callable[[], bool], begun: str | None
+) -> tuple[str, str]:
+    """`fits`: whether AdamW with its averages in 32 bits is predicted to. `begun`: what the run
+    began with, whose averages the checkpoint to go on from holds."""
+    wanted = recipe.training.optimizer
+    if wanted != "auto":
+        return wanted, _optimizer_why(wanted)
+    if begun is not None:
+        return begun, "as the run began"
+    if not machine.on_gpu or fits():
+        return "adamw", _optimizer_why("adamw")
+    if not machine.pages:
+        return "adamw", "its memory may not suffice, and bitsandbytes is not installed"
+    return PAGED, "memory would not suffice for averages in 32 bits"
+
+
+def _optimizer_why(name: str) -> str:
+    reasons = {
+        "adamw": "fused: one pass over all weights",
+        "adamw-8bit": "a quarter of the memory for its averages",
+        PAGED: "a quarter of the memory, and room in RAM when it runs short",
+    }
+    return reasons.get(name, "asked for")
 
 
 def compiles(recipe: Recipe, machine: Machine, steps: int) -> tuple[bool, str]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from core.errors import UserError, describe_os_error
 from core.inference.loading import check_model_folder, choose_device, first_line, weight_bytes
 from core.recipe import Recipe
@@ -94,9 +96,9 @@ def _load_with_adapter(run: RunDirectory, recipe: Recipe, base: Path) -> tuple[A
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     model = _load_base(recipe, base)
-    try:
+    try:  # a torn file, another base, another version's configuration: each raises its own kind
         adapted = PeftModel.from_pretrained(model, str(run.adapter)).eval()
-    except Exception as error:  # a torn file, another base: each raises its own kind
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise UserError(
             f"The adapter in {run.adapter} cannot be loaded: {first_line(error)}"
         ) from error
@@ -179,9 +181,7 @@ def _save_model(model: Any, folder: Path) -> None:
         settings.do_sample = _has_sampling_settings(settings)
     try:
         model.save_pretrained(folder)
-    except OSError:
-        raise
-    except Exception as error:  # safetensors has its own kind for a full disk
+    except (RuntimeError, SafetensorError) as error:
         if "no space left" in str(error).lower() or "os error 28" in str(error).lower():
             raise OSError(28, "no space left on device", str(folder)) from error
         raise

@@ -2,6 +2,7 @@
 
 The base keeps the rest. So that a run can be resumed anywhere, and its result used on the base as
 it was, what it began with is kept: the decomposition is drawn at random and differs by machine.
+Where several processes train, one decomposes for all of them.
 """
 
 from __future__ import annotations
@@ -15,20 +16,39 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from core.training.ranks import answers, tell_all
+from core.training.together import place
+
 FILE = "pissa.safetensors"
 # Randomised, in seconds; exact ones take many minutes for a model of 7B.
 DECOMPOSITION = "pissa_niter_16"
 
 
 def begin(model: Any, folder: Path) -> None:
-    """Split the weights into adapter and rest: as this run did before, or for the first time."""
+    """Split the weights into adapter and rest: as this run did before, or for the first time.
+
+    In all processes alike, and in a file on each machine: as the first that has such a file says,
+    else as the first of all decomposes.
+    """
     file = folder / FILE
-    if file.is_file():
-        _split_as_before(model, load_file(file))
-        return
-    for _, layer in _layers(model):
-        layer.pissa_init("default", DECOMPOSITION)
-    folder.mkdir(exist_ok=True)
+    begun = answers(file.is_file())
+    first = begun.index(True) if any(begun) else 0
+    speaks = place().rank == first
+    decomposes = speaks and not begun[first]
+    if decomposes:
+        for _, layer in _layers(model):
+            layer.pissa_init("default", DECOMPOSITION)
+    elif speaks:
+        _take(model, load_file(file))
+    tell_all(first, [value.data for _, value in _factors(model)])
+    if not decomposes:
+        _leave_the_rest(model)
+    if place().writes and not file.is_file():
+        _keep(model, file)
+
+
+def _keep(model: Any, file: Path) -> None:
+    file.parent.mkdir(exist_ok=True)
     temporary = file.with_name(f".{FILE}.{os.getpid()}")
     save_file({name: value.contiguous().cpu() for name, value in _factors(model)}, temporary)
     os.replace(temporary, file)
@@ -52,10 +72,15 @@ def save_as_lora(model: Any, start: Path, folder: Path) -> None:
     config.save_pretrained(str(folder))
 
 
-def _split_as_before(model: Any, began: dict[str, Any]) -> None:
+def _take(model: Any, began: dict[str, Any]) -> None:
     with torch.no_grad():
         for name, value in _factors(model):
             value.copy_(began[name])
+
+
+def _leave_the_rest(model: Any) -> None:
+    """Take what the adapter begins with out of the base."""
+    with torch.no_grad():
         for _, layer in _layers(model):
             weight = layer.get_base_layer().weight
             weight.copy_(_rest(layer, weight))

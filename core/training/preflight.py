@@ -99,9 +99,7 @@ def check_memory(
         )
     else:
         free, what = _room(gpu), f"memory, {gpu.name or 'the GPU'} has"
-        smallest = recipe.model_copy(deep=True)
-        smallest.training.micro_batch = 1
-        expected = expected_memory(smallest, base, prepared, gradient_checkpointing=True)
+        expected = expected_memory(leanest(recipe), base, prepared, gradient_checkpointing=True)
     if expected is None or (least := _least(expected, recipe, world)) <= free:
         return
     needed = f"Training needs at least {bytes_text(least)} of {what}"
@@ -109,6 +107,15 @@ def check_memory(
         raise UserError(f"{needed}; {bytes_text(free)} is free.", levers(recipe, prepared))
     taken = "" if gpu.free is None or gpu.free == gpu.total else _taken(gpu)
     raise UserError(f"{needed} {bytes_text(free)} free{taken}.", levers(recipe, prepared))
+
+
+def leanest(recipe: Recipe) -> Recipe:
+    """The recipe with the least memory that the trainer can make of it on a GPU."""
+    smallest = recipe.model_copy(deep=True)
+    smallest.training.micro_batch = 1
+    if recipe.training.optimizer == "auto":
+        smallest.training.optimizer = "paged-adamw-8bit"
+    return smallest
 
 
 def _room(gpu: Gpu) -> int:
@@ -167,7 +174,7 @@ def levers(recipe: Recipe, prepared: Prepared) -> str:
         found.append(f"lower data.max_length (the longest row has {longest} tokens)")
     if training.gradient_checkpointing is False:
         found.append("turn on training.gradient_checkpointing")
-    if training.optimizer == "adamw":
+    if training.optimizer == "adamw" and recipe.hardware.sharding in ("auto", "ddp"):
         found.append("set training.optimizer to paged-adamw-8bit")
     if recipe.hardware.sharding == "ddp" and recipe.hardware.gpus != 1:
         found.append("set hardware.sharding to fsdp")
@@ -187,7 +194,8 @@ def expected_memory(
     gradient_checkpointing: bool,
     device: Device = "cuda",
 ) -> Prediction | None:
-    """The predicted peak for these rows; None for a model of unknown shape."""
+    """The predicted peak for these rows; None for a model of unknown shape. An optimiser that is
+    still to be chosen is taken for the usual one."""
     training, method = recipe.training, recipe.method
     try:
         shape = card_for(str(base)).shape
@@ -201,7 +209,7 @@ def expected_memory(
         training.micro_batch,
         prepared.ledger.longest,
         gradient_checkpointing,
-        training.optimizer,
+        "adamw" if training.optimizer == "auto" else training.optimizer,
         device=device,
         accumulates=training.gradient_accumulation > 1,
         dropout=method.dropout,

@@ -32,10 +32,6 @@ class Reporter:
         self._progress_told = 0.0
         self._disk_trouble = False
 
-    @property
-    def stage_name(self) -> str:
-        return self._state.stage
-
     def stage(self, name: str, **fields: Any) -> None:
         """A new stage begins; `fields` go into the event and, where it has them, the state."""
         known = {key: fields[key] for key in fields if key in self._state.__dataclass_fields__}

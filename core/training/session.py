@@ -77,35 +77,36 @@ def train(
     parts = _sharding(recipe, base, prepared)
     watch.identity = checkpoint_identity(recipe, base, run.data / TRAIN)
     watch.identity["hardware.sharding"] = parts_identity(parts, place().world)
-    _check_unchanged(run, watch.identity)
-    _check_method(recipe, base, reporter)
+    if recipe.training.optimizer == "auto":
+        del watch.identity["training.optimizer"]  # goes on with whatever it began with
+    begun = _check_unchanged(run, watch.identity).get("training.optimizer")
+    _check_method(recipe, base, parts, reporter)
     model, kernels = _load(recipe, base, prepared, parts, watch.plan.total)
-    settled = settle(recipe, base, prepared, model, watch.plan.total, kernels, parts)
+    settled = settle(recipe, base, prepared, model, watch.plan.total, kernels, parts, begun)
+    watch.identity["training.optimizer"] = settled.recipe.training.optimizer
     tell(run, settled, reporter)
-    prepared = _with_reference(run, recipe, prepared, model, parts, _pad_id(tokenizer), reporter)
-    recipe = _with_sizes(recipe, settled.recipe)
+    if needs_reference(recipe):
+        prepared = _with_reference(run, prepared, model, _pad_id(tokenizer), reporter)
     checkpoint = _start(run, reporter, watch)
     if recipe.method.name == "pissa":
         pissa.begin(model, run.checkpoints)
     watch.stop.install()
     while True:
-        trainer = _make_trainer(
-            run, recipe, settled, parts, tokenizer, base, prepared, model, watch
-        )
+        trainer = _make_trainer(run, settled, parts, tokenizer, base, prepared, model, watch)
         if watch.has_stopped_early():
             break
         trainer.args.eval_on_start = checkpoint is None
-        smaller = _train_till_memory_ends(trainer, checkpoint, recipe, prepared, watch)
+        smaller = _train_till_memory_ends(trainer, checkpoint, settled.recipe, prepared, watch)
         if smaller is None:
             break
-        recipe, checkpoint = smaller, _newest(run, watch)
-        record(run, recipe)
-        settled = with_sizes_of(run, settled, recipe)
-        watch.tell_recovery(recipe.training, trainer.state.global_step)
+        checkpoint = _newest(run, watch)
+        record(run, _with_sizes(recipe, smaller))
+        settled = with_sizes_of(run, settled, smaller)
+        watch.tell_recovery(smaller.training, trainer.state.global_step)
         del trainer
         _free_memory()
     reporter.write_state()
-    _tell_what_it_took(recipe, base, prepared, trainer, reporter)
+    _tell_what_it_took(settled.recipe, base, prepared, reporter)
     if watch.failure is None and not watch.stopped:
         _choose_weights(run, trainer, watch)
         weights = trainer.whole_weights()
@@ -117,8 +118,14 @@ def train(
     return watch.failure
 
 
-def _check_method(recipe: Recipe, base: Path, reporter: Reporter) -> None:
+def _check_method(recipe: Recipe, base: Path, parts: Sharding, reporter: Reporter) -> None:
     """Whether this model has a place for the method, before its weights are loaded."""
+    if parts != "ddp" and needs_reference(recipe):
+        raise UserError(
+            f"{recipe.objective.spec.title} compares with the model as it was, and no process "
+            "holds all of it.",
+            "Train with lora or qlora, or set hardware.sharding to ddp.",
+        )
     experts = check_method(base, recipe.method)
     if experts is not None:
         reporter.warn("experts-untouched", experts, "Use full to train them.")
@@ -149,42 +156,25 @@ def _load(
     return with_kernels(recipe, machine, load, partial(trial_loss, rows=rows))
 
 
-def _with_sizes(asked: Recipe, settled: Recipe) -> Recipe:
+def _with_sizes(asked: Recipe, smaller: Recipe) -> Recipe:
     """What is written into the run's recipe: its micro-batch is settled, the rest stays open."""
     changed = asked.model_copy(deep=True)
-    changed.training.micro_batch = settled.training.micro_batch
-    changed.training.gradient_accumulation = settled.training.gradient_accumulation
+    changed.training.micro_batch = smaller.training.micro_batch
+    changed.training.gradient_accumulation = smaller.training.gradient_accumulation
     changed.training.batch = None
     return changed
 
 
 def _with_reference(
-    run: RunDirectory,
-    recipe: Recipe,
-    prepared: Prepared,
-    model: Any,
-    parts: Sharding,
-    pad: int,
-    reporter: Reporter,
+    run: RunDirectory, prepared: Prepared, model: Any, pad: int, reporter: Reporter
 ) -> Prepared:
-    if not needs_reference(recipe):
-        return prepared
-    if parts != "ddp":
-        raise UserError(
-            f"{recipe.objective.spec.title} compares with the model as it was, and no process "
-            "holds all of it.",
-            "Train with lora or qlora, or set hardware.sharding to ddp.",
-        )
-
     def told(done: int, rows: int) -> None:
         reporter.progress("what the base says to each answer", done, rows, "rows")
 
     return with_reference(run, prepared, model, pad, told)
 
 
-def _tell_what_it_took(
-    recipe: Recipe, base: Path, prepared: Prepared, trainer: Tuner, reporter: Reporter
-) -> None:
+def _tell_what_it_took(recipe: Recipe, base: Path, prepared: Prepared, reporter: Reporter) -> None:
     """For the report of a trial, and for the next plan on this machine.
 
     Plans are for one device: what several did together would look too fast for it.
@@ -192,7 +182,7 @@ def _tell_what_it_took(
     reporter.tell("memory", **memory_peaks())
     if not place().alone or not recipe.objective.spec.is_of_tokens:
         return  # plans are made for supervised training
-    checkpointing = bool(trainer.model.is_gradient_checkpointing)
+    checkpointing = recipe.training.gradient_checkpointing is True
     if facts := measured(recipe, base, prepared, gradient_checkpointing=checkpointing):
         reporter.tell("measured", **facts)
 
@@ -247,11 +237,15 @@ def _start(run: RunDirectory, reporter: Reporter, watch: Watch) -> Path | None:
     return checkpoint
 
 
-def _check_unchanged(run: RunDirectory, now: Identity) -> None:
-    """UserError with the difference when the newest checkpoint is another recipe's."""
+def _check_unchanged(run: RunDirectory, now: Identity) -> Identity:
+    """What the newest checkpoint is bound to; UserError with the difference when that is another
+    recipe."""
     checkpoint = newest_checkpoint(run)
-    if checkpoint is not None:
-        check_same(read_identity(checkpoint), now, checkpoint.name)
+    if checkpoint is None:
+        return {}
+    before = read_identity(checkpoint)
+    check_same(before, now, checkpoint.name)
+    return before
 
 
 def _newest(run: RunDirectory, watch: Watch) -> Path | None:
@@ -280,7 +274,6 @@ def _common_checkpoint(run: RunDirectory) -> Path | None:
 
 def _make_trainer(
     run: RunDirectory,
-    recipe: Recipe,
     settled: Settled,
     parts: Sharding,
     tokenizer: Tokenizer,
@@ -289,9 +282,8 @@ def _make_trainer(
     model: Any,
     watch: Watch,
 ) -> Tuner:
-    pad = _pad_id(tokenizer)
-    plan = watch.plan
-    choices = _hardware_choices(recipe, settled, parts, model)
+    recipe, plan = settled.recipe, watch.plan
+    choices = _hardware_choices(settled, parts, model)
     prepare_trackers(run, recipe.training.trackers)
     rows = plan.evaluation_rows(len(prepared.eval), recipe.training.effective_batch)
     held_out = random.Random(recipe.training.seed).sample(prepared.eval, rows)
@@ -302,7 +294,7 @@ def _make_trainer(
         train=prepared.train,
         held_out=held_out,
         objective=objective_loss(recipe.objective, prepared.train),
-        pad=pad,
+        pad=_pad_id(tokenizer),
         method=recipe.method,
         packed=settled.packed,
         watch=watch,
@@ -312,26 +304,20 @@ def _make_trainer(
         ),
         processing_class=_transformers_tokenizer(base),
     )
-    watch.probe = partial(_probed_and_kept, watch.probe, recipe, base, choices)
+    watch.probe = partial(_probed_and_kept, watch.probe, settled, base)
     return trainer
 
 
 def _probed_and_kept(
-    probe: Callable[[], dict[str, float | int]],
-    recipe: Recipe,
-    base: Path,
-    choices: dict[str, Any],
+    probe: Callable[[], dict[str, float | int]], settled: Settled, base: Path
 ) -> dict[str, float | int]:
     """What the probe found, which the next prediction for this GPU will know."""
     found = probe()
-    checkpointing = bool(choices["activation_checkpointing"])
-    remember_memory(found, recipe, base, gradient_checkpointing=checkpointing)
+    remember_memory(found, settled.recipe, base, gradient_checkpointing=settled.checkpointing)
     return found
 
 
-def _hardware_choices(
-    recipe: Recipe, settled: Settled, parts: Sharding, model: Any
-) -> dict[str, Any]:
+def _hardware_choices(settled: Settled, parts: Sharding, model: Any) -> dict[str, Any]:
     """What follows from the device: fp16 needs a loss scaler, and memory is traded for time."""
     on_gpu = torch.cuda.is_available()
     return {
@@ -339,7 +325,7 @@ def _hardware_choices(
         "fp16": on_gpu and model.dtype is torch.float16,
         "use_cpu": not on_gpu,
         "project": PROJECT,
-        "save_on_each_node": recipe.hardware.nodes > 1 and parts == "ddp",
+        "save_on_each_node": settled.recipe.hardware.nodes > 1 and parts == "ddp",
         "dataloader_pin_memory": on_gpu,
         **sharding_options(parts, checkpointing=settled.checkpointing),
     }

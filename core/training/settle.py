@@ -44,9 +44,15 @@ class Settled:
     """A recipe without anything left to choose, and how it came about."""
 
     recipe: Recipe
-    packed: bool
-    checkpointing: bool
     choices: tuple[Choice, ...]
+
+    @property
+    def packed(self) -> bool:
+        return self.recipe.training.packing is True
+
+    @property
+    def checkpointing(self) -> bool:
+        return self.recipe.training.gradient_checkpointing is True
 
 
 def this_machine(dtype: torch.dtype) -> Machine:
@@ -60,6 +66,7 @@ def this_machine(dtype: torch.dtype) -> Machine:
         flash=frozenset(version for version, found in installed.items() if found),
         free=torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved(),
         half=dtype is not torch.float32,
+        pages=find_spec("bitsandbytes") is not None,
     )
 
 
@@ -71,13 +78,17 @@ def settle(
     steps: int,
     kernels: Choice,
     parts: Sharding = "ddp",
+    begun: str | None = None,
 ) -> Settled:
     """Choose what the recipe leaves open, and make the model so.
 
     Several processes agree on what they could see differently. `parts`: where none of them has
-    the whole model, nothing can be tried on it.
+    the whole model, nothing can be tried on it. `begun`: the optimiser of the checkpoint to go on
+    from.
     """
     machine = this_machine(model.dtype)
+    optimizer, optimizer_why = _optimizer(recipe, base, prepared, machine, parts, begun)
+    recipe = _with_effective(recipe, optimizer=optimizer)
     size, size_why = choices.micro_batch(recipe, _fits(recipe, base, prepared, machine))
     size = min(answers(size))
     recipe = _with_micro_batch(recipe, size)
@@ -103,21 +114,20 @@ def settle(
         gradient_checkpointing=checkpointing,
     )
     recipe.model.precision = DTYPES[model.dtype]
-    name = recipe.training.optimizer
     found = [
         Choice("precision", recipe.model.precision, _precision_why(recipe, machine)),
         Choice("micro_batch", _sizes(recipe), size_why),
         Choice("gradient_checkpointing", _on(checkpointing), _memory_why(checkpointing, machine)),
         Choice("attention", ATTENTION_NAMES.get(kernel, kernel), kernel_why),
         Choice("packing", _on(packed), packed_why),
-        Choice("optimizer", name, _optimizer_why(name)),
+        Choice("optimizer", optimizer, optimizer_why),
         kernels,
         Choice("compile", _on(compiled), compiled_why),
         Choice("tf32", _on(rounded), rounded_why),
     ]
     if (rows := choices.learned_rows(recipe, prepared.ledger.format)) is not None:
         found.append(rows)
-    return Settled(recipe, packed, checkpointing, tuple(found))
+    return Settled(recipe, tuple(found))
 
 
 def tell(run: RunDirectory, settled: Settled, reporter: Reporter) -> None:
@@ -164,6 +174,35 @@ def _fits(
         return expected is not None and expected.high <= free
 
     return fits
+
+
+def _optimizer(
+    recipe: Recipe,
+    base: Path,
+    prepared: Prepared,
+    machine: Machine,
+    parts: Sharding,
+    begun: str | None,
+) -> tuple[str, str]:
+    """The same in all processes. Where they share the averages out, those have room in 32 bits."""
+
+    def fits() -> bool:
+        """In the leanest way that the recipe leaves open otherwise."""
+        if parts != "ddp" or machine.free is None:
+            return True
+        training = recipe.training
+        wanted = _with_micro_batch(recipe, 1 if training.batch else training.micro_batch)
+        twice = training.gradient_checkpointing is not False
+        expected = expected_memory(
+            wanted,
+            base,
+            prepared,
+            gradient_checkpointing=twice and recipe.method.spec.allows_checkpointing,
+        )
+        return expected is None or expected.high <= machine.free
+
+    found = choices.optimizer(recipe, machine, fits, begun)
+    return next((each for each in answers(found) if each[0] == choices.PAGED), found)
 
 
 def _sizes(recipe: Recipe) -> str:
@@ -218,15 +257,6 @@ def _memory_why(checkpointing: bool, machine: Machine) -> str:
     if not machine.on_gpu:
         return "a CPU has memory enough" if not checkpointing else "asked for"
     return "memory would not suffice without" if checkpointing else "memory suffices"
-
-
-def _optimizer_why(name: str) -> str:
-    reasons = {
-        "adamw": "fused: one pass over all weights",
-        "adamw-8bit": "a quarter of the memory for its averages",
-        "paged-adamw-8bit": "a quarter of the memory, and room in RAM when it runs short",
-    }
-    return reasons.get(name, "asked for")
 
 
 def _on(value: bool) -> str:

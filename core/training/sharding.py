@@ -12,7 +12,7 @@ from typing import Any, Literal
 from core.data.prepared import Prepared
 from core.errors import UserError
 from core.recipe import Recipe
-from core.training.preflight import expected_memory
+from core.training.preflight import expected_memory, leanest
 from core.training.together import Crew
 
 Sharding = Literal["ddp", "fsdp", "zero3"]
@@ -53,9 +53,7 @@ def sharding(recipe: Recipe, base: Path, prepared: Prepared, memory: int | None)
     whole_states = "8bit" in recipe.training.optimizer
     if memory is None or method.base_bits == 8 or whole_states or not method.spec.can_be_split:
         return "ddp"
-    smallest = recipe.model_copy(deep=True)
-    smallest.training.micro_batch = 1
-    least = expected_memory(smallest, base, prepared, gradient_checkpointing=True)
+    least = expected_memory(leanest(recipe), base, prepared, gradient_checkpointing=True)
     return "fsdp" if least is not None and least.low > memory else "ddp"
 
 

@@ -147,16 +147,16 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        of_tokens = isinstance(self._objective, TokenLoss)
+        """Held-out rows are measured in `held_out_metrics`: outputs are never asked for here."""
         items = self._objective.items(inputs)
         of_step = max(int(items if num_items_in_batch is None else num_items_in_batch), 1)
-        if return_outputs or (of_tokens and self._wants_fused_head(inputs["labels"])):
+        if isinstance(self._objective, TokenLoss) and self._wants_fused_head(inputs["labels"]):
             whole = self._for_fused_head(inputs)
-            loss = super().compute_loss(model, whole, return_outputs, num_items_in_batch)
+            loss = super().compute_loss(model, whole, num_items_in_batch=num_items_in_batch)
         else:
             # The items are those of all processes, whose gradients are averaged.
             loss = self._objective.loss_sum(model, inputs) * place().world / of_step
-        if self._method.name == "adalora" and not return_outputs:
+        if self._method.name == "adalora":
             loss = loss + penalty(self.model) * items * place().world / of_step
         return loss
 

@@ -109,7 +109,7 @@ training:
   warmup: {warmup}# share of the steps with a rising rate; default 0.03
   micro_batch: {micro}# rows in one forward pass: what the memory allows; default 4
   gradient_accumulation: {accumulation}# micro-batches a step: their product is the batch; default 4
-  optimizer: adamw              # adamw, adamw-8bit, paged-adamw-8bit, sgd; default adamw
+  optimizer: adamw              # auto, adamw, adamw-8bit, paged-adamw-8bit, sgd; default auto
   gradient_checkpointing: true  # true, false, auto: less memory, a third more compute; default auto
   keep_checkpoints: 2           # whole number: older ones are deleted; default 2
   seed: 42                      # whole number: the same rows in the same order; default 42

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,21 @@ def test_a_candidate_gives_its_recipe_back() -> None:
         for key in ("epochs", "learning_rate", "micro_batch", "gradient_accumulation", "optimizer"):
             assert getattr(again.training, key) == getattr(recipe.training, key)
         assert again.data.max_length == recipe.data.max_length
+
+
+def test_an_open_optimiser_is_priced_as_the_trainer_will_choose() -> None:
+    basis = plan(machine(141), CHAT).basis
+    assert basis is not None
+    recipe = load_preset("chat-8gb")
+    recipe.method.name = "full"
+    recipe.training.optimizer = "auto"
+    roomy = candidate_of(recipe, basis)
+    assert roomy.optimizer == "adamw"
+    tight = candidate_of(recipe, replace(basis, free_bytes=roomy.prediction.high - 1))
+    assert tight.optimizer == "paged-adamw-8bit"
+    assert tight.fits
+    recipe.training.optimizer = "adamw"
+    assert not candidate_of(recipe, tight.basis).fits
 
 
 def test_a_preset_takes_data_name_and_device_from_the_plan() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import bitsandbytes
 import pytest
 import torch
 from torch import nn
@@ -24,16 +26,20 @@ from transformers import (
 )
 
 from core.data.encoding import IGNORED
+from core.data.prepared import load_prepared
 from core.data.training_rows import TokenRow
 from core.recipe import Recipe, load_recipe, parse_recipe
 from core.runs.directory import RunDirectory
 from core.runs.events import EventReader
 from core.training import choices, kernels
+from core.training import settle as settling
 from core.training.batches import collate
 from core.training.choices import Machine
 from core.training.loss import labelled_loss_sum, labelled_tokens
 from core.training.packing import keeps_rows_apart
+from core.training.preflight import expected_memory
 from core.training.settle import compile_layers
+from core.training.watch import Watch
 
 NewRun = Callable[..., RunDirectory]
 TrainHere = Callable[[RunDirectory], int]
@@ -166,6 +172,21 @@ def test_the_largest_micro_batch_that_fits() -> None:
     assert choices.micro_batch(recipe(micro_batch=3), lambda rows: False)[0] == 3
 
 
+def test_averages_in_8_bits_where_those_in_32_do_not_fit() -> None:
+    def chosen(given: Recipe, machine: Machine, *, fit: bool, begun: str | None = None) -> str:
+        return choices.optimizer(given, machine, lambda: fit, begun)[0]
+
+    assert chosen(recipe(), AMPERE, fit=True) == "adamw"
+    assert chosen(recipe(), AMPERE, fit=False) == "paged-adamw-8bit"
+    assert chosen(recipe(), CPU, fit=False) == "adamw"
+    assert chosen(recipe(), replace(AMPERE, pages=False), fit=False) == "adamw"
+    assert chosen(recipe(), AMPERE, fit=True, begun="paged-adamw-8bit") == "paged-adamw-8bit"
+    assert chosen(recipe(), AMPERE, fit=False, begun="adamw") == "adamw"
+    for name in ("adamw", "adamw-8bit", "paged-adamw-8bit", "sgd"):
+        for fit in (True, False):
+            assert chosen(recipe(optimizer=name), AMPERE, fit=fit, begun="adamw") == name
+
+
 def test_compiling_and_tf32_wait_for_what_makes_them_pay() -> None:
     assert choices.compiles(recipe(), AMPERE, 5000)[0]
     assert not choices.compiles(recipe(), AMPERE, 100)[0]
@@ -248,6 +269,83 @@ def test_the_choices_are_told(new_run: NewRun, train_here: TrainHere, capfd: Any
     assert effective.training.attention == "sdpa"
     assert effective.training.gradient_checkpointing is False
     assert load_recipe(run.recipe).training.batch == 8
+
+
+class Card:
+    """A GPU that says how much memory is free, for a training that runs on the CPU; and what the
+    training's optimiser is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.free = 0
+        self.optimizers: list[Any] = []
+        monkeypatch.setattr(settling, "this_machine", lambda dtype: replace(TURING, free=self.free))
+        monkeypatch.setattr(Watch, "on_step_begin", self._look)
+
+    def _look(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        self.optimizers.append(given["optimizer"].optimizer)
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Card:
+    return Card(monkeypatch)
+
+
+def needed(run: RunDirectory, optimizer: str) -> int:
+    """What a training of this run is predicted to need at most, without activations twice."""
+    wanted = load_recipe(run.recipe)
+    wanted.training = wanted.training.model_copy(update={"optimizer": optimizer})
+    expected = expected_memory(
+        wanted, Path(wanted.model.id), load_prepared(run.data), gradient_checkpointing=False
+    )
+    assert expected is not None
+    return expected.high
+
+
+def test_the_optimiser_is_chosen_by_memory_and_kept_by_a_resumed_run(
+    new_run: NewRun, train_here: TrainHere, card: Card
+) -> None:
+    """bitsandbytes trains on the CPU, too, where it does without pages."""
+    sections = {"method": "full", "training": {"max_steps": 2, "gradient_checkpointing": False}}
+    card.free = 10**12
+    roomy = new_run(**sections)
+    assert train_here(roomy) == 0
+    assert chosen_optimizer(roomy) == ("adamw", "fused: one pass over all weights")
+    assert isinstance(card.optimizers[-1], torch.optim.AdamW)
+    assert card.optimizers[-1].defaults["fused"]
+
+    card.free = (needed(roomy, "adamw") + needed(roomy, "paged-adamw-8bit")) // 2
+    run = new_run(**sections)
+    (run.control / "stop").touch()
+    assert train_here(run) == 0
+    why = "memory would not suffice for averages in 32 bits"
+    assert chosen_optimizer(run) == ("paged-adamw-8bit", why)
+    found = card.optimizers[-1]
+    assert isinstance(found, bitsandbytes.optim.AdamW)
+    assert (found.is_paged, found.args.optim_bits) == (True, 8)
+    assert load_recipe(run.recipe).training.optimizer == "auto"
+
+    card.free = 10**12
+    (run.control / "stop").unlink()
+    assert train_here(run) == 0
+    assert chosen_optimizer(run) == ("paged-adamw-8bit", "as the run began")
+    assert isinstance(card.optimizers[-1], bitsandbytes.optim.AdamW)
+
+
+def test_an_optimiser_that_is_named_is_taken_whatever_fits(
+    new_run: NewRun, train_here: TrainHere, card: Card
+) -> None:
+    run = new_run(method="full", training={"max_steps": 1, "optimizer": "adamw"})
+    assert train_here(run) == 0
+    assert chosen_optimizer(run)[0] == "adamw"
+    assert isinstance(card.optimizers[-1], torch.optim.AdamW)
+
+
+def chosen_optimizer(run: RunDirectory) -> tuple[str, str]:
+    """What was told last, which is what the effective recipe says."""
+    told = [each for each in EventReader(run.events).read() if each["kind"] == "choices"][-1]
+    [choice] = [each for each in told["choices"] if each["name"] == "optimizer"]
+    assert load_recipe(run.path / "effective.yaml").training.optimizer == choice["value"]
+    return choice["value"], choice["why"]
 
 
 def test_packing_changes_the_curve_by_no_more_than_rounding(

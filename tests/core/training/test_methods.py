@@ -11,7 +11,9 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
+import bitsandbytes
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from core.chat.client import chat_with_run
@@ -223,14 +225,16 @@ def test_pissa_leaves_a_plain_lora_and_needs_no_second_decomposition(
     assert all(bool((value == result(other)[name]).all()) for name, value in result(run).items())
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw-8bit", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw-8bit", "paged-adamw-8bit", "sgd"])
 def test_lora_plus_has_two_rates(
     new_run: NewRun, train_here: TrainHere, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
     rates: dict[str, set[str]] = {"A": set(), "B": set()}
+    kinds: list[Any] = []
 
     def look(self: Any, args: Any, state: Any, control: Any, **given: Any) -> None:
         names = {id(weight): name for name, weight in given["model"].named_parameters()}
+        kinds.append(given["optimizer"].optimizer)
         for group in given["optimizer"].param_groups:
             for weight in group["params"]:
                 rates["A" if "lora_A" in names[id(weight)] else "B"].add(
@@ -244,6 +248,10 @@ def test_lora_plus_has_two_rates(
     )
     assert train_here(run) == 0
     assert rates == {"A": {"0.0010"}, "B": {"0.0080"}}
+    [kind] = kinds
+    assert isinstance(kind, bitsandbytes.optim.AdamW) == ("8bit" in optimizer)
+    assert getattr(kind, "is_paged", False) == optimizer.startswith("paged")
+    assert isinstance(kind, torch.optim.AdamW) == (optimizer == "adamw")
 
 
 def test_of_the_last_layers_checkpoints_hold_no_others(train: Train, tiny_model: Any) -> None:

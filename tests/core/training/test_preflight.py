@@ -22,6 +22,7 @@ from core.training.preflight import (
     check_merge,
     disk_bytes,
     expected_memory,
+    leanest,
     levers,
     wants_checkpointing,
 )
@@ -121,6 +122,22 @@ def test_activations_are_kept_where_they_fit(
     forced = make_recipe(training={"gradient_checkpointing": True})
     assert wants_checkpointing(forced, tiny_model, prepared, None)
     assert not wants_checkpointing(make_recipe(method="prefix"), tiny_model, prepared, 0)
+
+
+def test_an_open_optimiser_is_taken_for_the_usual_one_or_the_leanest(
+    make_recipe: MakeRecipe, tiny_model: Path, prepared: Prepared
+) -> None:
+    def needed(recipe: Recipe) -> int:
+        expected = expected_memory(recipe, tiny_model, prepared, gradient_checkpointing=True)
+        assert expected is not None
+        return expected.peak
+
+    auto, usual, paged = (
+        make_recipe(method="full", training={"optimizer": name})
+        for name in ("auto", "adamw", "paged-adamw-8bit")
+    )
+    assert needed(auto) == needed(usual) > needed(leanest(usual))
+    assert needed(leanest(auto)) == needed(leanest(paged)) < needed(leanest(usual))
 
 
 def test_merging_takes_the_base_in_sixteen_bits(make_recipe: MakeRecipe, tiny_model: Path) -> None:

@@ -26,6 +26,14 @@ def make_rows(path: Path, count: int = 64, seed: int = 0) -> Path:
     return path
 
 
+def make_completions(path: Path, count: int = 64, seed: int = 0) -> Path:
+    """Prompts whose completion is a colour."""
+    pairs = (_pair(number, seed) for number in range(count))
+    return _write(
+        path, [{"prompt": pair["prompt"], "completion": pair["chosen"]} for pair in pairs]
+    )
+
+
 def make_pairs(path: Path, count: int = 64, seed: int = 0) -> Path:
     """Questions with two answers: chosen is a colour, rejected a number."""
     return _write(path, [_pair(number, seed) for number in range(count)])
