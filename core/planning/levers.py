@@ -7,6 +7,7 @@ from typing import Any
 
 from core.methods import METHODS
 from core.planning.candidates import Candidate, Lever
+from core.planning.settings import settings_of
 
 Retune = Callable[..., Candidate]
 SHORTEST = 256
