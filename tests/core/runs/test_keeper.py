@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -17,11 +19,11 @@ from core.runs import keeper as keeper_module
 from core.runs.directory import create_run
 from core.runs.events import Event, EventReader
 from core.runs.keeper import Keeper
-from core.runs.lock import LOCKED, holder, is_locked
+from core.runs.lock import LOCKED, RunLock, holder, is_locked
 from core.runs.state import RunState, stored_state, write_state
 from core.runs.supervisor import launch, request
 from core.training.checkpoints import publish
-from tests.core.runs.conftest import wait_for
+from tests.core.runs.conftest import STAGES, wait_for
 
 Stages = Callable[..., None]
 
@@ -167,6 +169,29 @@ def test_a_second_keeper_is_refused(stages: Stages, recipe: Recipe) -> None:
     assert "already" in second.stderr
     assert "Traceback" not in second.stderr
     assert stored_state(run).pid == before.pid
+
+
+SLOW_TO_GO = """
+import atexit, sys
+from core.runs import keeper
+atexit.register(sys.stdin.read)
+sys.exit(keeper.main(sys.argv[1:]))
+"""
+
+
+def test_a_run_is_over_when_it_says_so(home: Path, recipe: Recipe) -> None:
+    """However long its keeper takes to go: on a busy machine that is seconds, and a resume that
+    came in between was told that the run is still at work."""
+    run = create_run(recipe)
+    words = ["-c", SLOW_TO_GO, str(run.path), f"{STAGES}passes"]
+    keeper = subprocess.Popen([sys.executable, *words], stdin=subprocess.PIPE)
+    wait_for(run, over)
+    lock = RunLock(run.lock)
+    assert lock.acquire(patience=10.0)
+    lock.release()
+    assert keeper.poll() is None
+    keeper.communicate()
+    assert keeper.returncode == 0
 
 
 def test_a_full_disk_is_one_sentence(
