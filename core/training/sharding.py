@@ -71,7 +71,10 @@ def loading_for(chosen: Sharding) -> Iterator[None]:
     if chosen == "zero3":
         from transformers.integrations import HfDeepSpeedConfig
 
-        keep = HfDeepSpeedConfig(_zero3())  # as long as it lives
+        # Counts as long as it lives. Rows are not dealt with here, but DeepSpeed wants a number.
+        keep = HfDeepSpeedConfig(
+            {"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": 1}
+        )
         yield
         del keep
         return
@@ -85,8 +88,8 @@ def loading_for(chosen: Sharding) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def sharding_options(chosen: Sharding, *, checkpointing: bool) -> dict[str, Any]:
-    """The options of the trainer's configuration."""
+def sharding_options(chosen: Sharding, *, checkpointing: bool, precision: str) -> dict[str, Any]:
+    """The options of the trainer's configuration, for weights in this precision."""
     if chosen == "fsdp":
         # FSDP's own checkpointing renames the layers, and peft then finds no adapter to save.
         return {
@@ -101,7 +104,11 @@ def sharding_options(chosen: Sharding, *, checkpointing: bool) -> dict[str, Any]
             "activation_checkpointing": checkpointing,
         }
     if chosen == "zero3":
-        return {"deepspeed": _zero3(), "activation_checkpointing": checkpointing}
+        return {
+            "deepspeed": _zero3(),
+            "activation_checkpointing": checkpointing,
+            "bf16": precision == "bf16",  # elsewhere the weights alone say so
+        }
     return {"activation_checkpointing": checkpointing}
 
 
