@@ -112,6 +112,16 @@ def sharding_options(chosen: Sharding, *, checkpointing: bool, precision: str) -
     return {"activation_checkpointing": checkpointing}
 
 
+def split_again(model: Any) -> None:
+    """All of it, before weights are put into its parts: FSDP leaves the outermost layers whole
+    after a forward pass that no backward pass follows."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def _zero3() -> dict[str, Any]:
     """Sizes follow from the trainer's own configuration (`auto`)."""
     return {

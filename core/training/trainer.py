@@ -42,6 +42,7 @@ from core.training.objective import (
 )
 from core.training.probe import probe, should_probe
 from core.training.ranks import agreed, mine, summed, together, wait_for_all
+from core.training.sharding import split_again
 from core.training.together import place
 from core.training.trackers import as_guests
 from core.training.trained import load_trained, save_trained
@@ -286,8 +287,9 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         if self.is_deepspeed_enabled:
             whole = not self._method.spec.has_adapter  # what is frozen is not in it
             deepspeed_load_checkpoint(self.model_wrapped, str(checkpoint), whole)
-        else:
-            self._load_from_checkpoint(str(checkpoint))
+            return
+        split_again(self.model)
+        self._load_from_checkpoint(str(checkpoint))
 
     def whole_weights(self) -> dict[str, Any] | None:
         """The weights that the processes hold parts of, put together in the first of them; None

@@ -60,11 +60,13 @@ def tokens(run: RunDirectory) -> dict[int, int]:
     return {event["step"]: event["tokens"] for event in told(run, "log")}
 
 
-def assert_same(run: RunDirectory, other: RunDirectory) -> None:
+def assert_same(run: RunDirectory, other: RunDirectory, checkpoint: str | None = None) -> None:
+    """The same curves, and the result; or the result is what that checkpoint of the other was."""
     for ours, theirs in zip(curves(run), curves(other), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
     name = "adapter_model.safetensors"
-    mine, yours = load_file(run.adapter / name), load_file(other.adapter / name)
+    place = other.checkpoints / checkpoint if checkpoint else other.adapter
+    mine, yours = load_file(run.adapter / name), load_file(place / name)
     assert mine.keys() == yours.keys()
     assert all(bool((mine[key] - yours[key]).abs().max() < 1e-3) for key in mine)
 
@@ -93,7 +95,8 @@ def alone(
 ) -> RunDirectory:
     """One process, which all the others are compared with."""
     if "alone" not in trained:
-        trained["alone"] = new_run(**options)
+        training = {**options["training"], "save_steps": 4}  # where it evaluates as well
+        trained["alone"] = new_run(**{**options, "training": training})
         assert train_here(trained["alone"]) == 0
     return trained["alone"]
 
@@ -212,18 +215,19 @@ def test_each_holds_a_part_of_the_model(
     odd: Callable[..., None],
     train_here: TrainHere,
 ) -> None:
-    """FSDP2, stopped and resumed; and what one process makes of such a checkpoint."""
-    options["training"]["gradient_checkpointing"] = True
+    """FSDP2, stopped and resumed; its result, which is not of the last step; and what one process
+    makes of such a checkpoint."""
+    options["training"] |= {"gradient_checkpointing": True, "save_steps": 4}
     run = new_run(**options, hardware={**TOGETHER, "sharding": "fsdp"})
     shutil.copytree(alone.data, run.data)
-    odd(cpu_parts="fsdp", probe=True, then=[str(run.path)])
+    odd(cpu_parts="fsdp", probe=True, first_is_best=True, then=[str(run.path)])
     (run.control / "stop").touch()
     recipe, reporter = load_recipe(run.recipe), Reporter(run)
     assert train_together(run, recipe, Crew(2), None, reporter) is None
     assert started_at(run) == [0, 1]
     assert len(told(run, "probe")) == 2
     assert (checkpoints(run)[-1] / "pytorch_model_fsdp.bin").is_file()
-    assert_same(run, alone)
+    assert_same(run, alone, "checkpoint-4")
 
     shutil.rmtree(run.adapter)
     with_hardware(run, gpus=1)
