@@ -66,7 +66,7 @@ CASES = (
     Case("full", "bf16"),
     Case("lora", objective="dpo"),
     Case("lora", objective="kto"),
-    *(Case(name) for name in ("dora", "lora+", "vera", "ia3", "oft", "loha", "lokr")),
+    *(Case(name) for name in ("dora", "lora+", "ia3", "oft", "loha", "lokr")),
     Case("lora", earlier=True),
     Case("full", earlier=True),
     Case("qlora", "bf16"),

@@ -33,6 +33,7 @@ from core.training.loading import load_base
 from core.training.loss import labelled_loss_sum
 from core.training.modes import measuring
 from core.training.reporter import Reporter
+from core.training.result import _save_weights
 from core.training.together import Crew
 from core.training.trainer import Tuner
 from tests.core.training.words import make_judged, make_pairs
@@ -260,6 +261,17 @@ def test_what_deepspeed_wants_done_otherwise(monkeypatch: pytest.MonkeyPatch) ->
         stand._method = MethodSection(name=method)
         Tuner.take_weights(stand, Path("c"))
     assert loaded == [("engine", "c", False), ("engine", "c", True)]  # adapters come alone
+
+
+def test_a_tied_weight_is_saved_once(tiny_model: Path, tmp_path: Path) -> None:
+    """Put together from parts it comes under both its names, and as two tensors."""
+    tree = {"model": str(tiny_model), "method": "full", "data": "d"}
+    recipe = parse_recipe(tree, "test")
+    model = load_base(tiny_model, recipe)
+    whole = {name: value.clone() for name, value in model.state_dict().items()}
+    _save_weights(RunDirectory(tmp_path), recipe, model, tmp_path / "merged", whole)
+    saved, base = (load_file(at / "model.safetensors") for at in (tmp_path / "merged", tiny_model))
+    assert saved.keys() == base.keys() < whole.keys()
 
 
 def test_packed_bits_that_fsdp_can_split(tiny_model: Path) -> None:
