@@ -39,17 +39,9 @@ def main(arguments: list[str]) -> int:
     code = rank.main(arguments)
     rank.join = lambda: None  # they have met
     for run in odd.get("then", []):
-        _forget_deepspeed()
         (Path(run) / "control" / "stop").unlink(missing_ok=True)
         code = code or rank.main([run])
     return code
-
-
-def _forget_deepspeed() -> None:
-    """A process that begins knows of no configuration yet."""
-    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-
-    unset_hf_deepspeed_config()
 
 
 def _wait(run: Path, step: int) -> None:
