@@ -138,9 +138,9 @@ def _load(
     """The model with its adapter and, where they help, faster layers."""
 
     def load() -> Any:
-        with loading_for(parts):  # an adapter that begins with the weights' norms wants them whole
+        with loading_for(parts):
             loaded = load_base(base, recipe, sharded=parts != "ddp")
-            return with_adapter(loaded, recipe.method, steps)
+        return with_adapter(loaded, recipe.method, steps)
 
     if parts != "ddp":
         return load(), Choice("kernels", "none", "not where processes hold parts of the model")

@@ -38,6 +38,11 @@ def check_sharding(recipe: Recipe, team: Crew, world: int) -> None:
                 "ZeRO-3 cannot split a base in 4 or 8 bits.",
                 "Set hardware.sharding to fsdp, or train with lora.",
             )
+        if recipe.method.name == "dora":
+            raise UserError(
+                "ZeRO-3 cannot split a model under DoRA, which begins with the weights' norms.",
+                "Set hardware.sharding to fsdp, or train with lora.",
+            )
     if wanted == "fsdp" and recipe.method.base_bits == 8:
         raise UserError(
             "FSDP cannot split a base in 8 bits.", "Set method.bits to 4 or 16, or sharding to ddp."

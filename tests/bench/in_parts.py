@@ -165,7 +165,7 @@ def main() -> int:
         for case in CASES:
             if wanted and str(case) not in wanted:
                 continue
-            if case.method == "qlora" and sharding == "zero3":  # which is refused
+            if case.method in ("qlora", "dora") and sharding == "zero3":  # which is refused
                 continue
             try:
                 fits.append(compare(case, folder, sharding))

@@ -187,6 +187,9 @@ def test_what_parts_need(monkeypatch: pytest.MonkeyPatch) -> None:
     check_sharding(recipe(hardware={"sharding": "fsdp"}), Crew(1), 1)
     with pytest.raises(UserError, match="4 or 8 bits"):
         check_sharding(recipe(hardware={"sharding": "zero3"}, method="qlora"), gpus, 2)
+    with pytest.raises(UserError, match="under DoRA"):
+        check_sharding(recipe(hardware={"sharding": "zero3"}, method="dora"), gpus, 2)
+    check_sharding(recipe(hardware={"sharding": "fsdp"}, method="dora"), gpus, 2)
     with pytest.raises(UserError, match="fsdp does not go with VeRA"):
         recipe(hardware={"sharding": "fsdp"}, method="vera")
     eight = {"name": "lora", "bits": 8}
