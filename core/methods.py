@@ -69,8 +69,9 @@ class Method:
     @property
     def can_be_split(self) -> bool:
         """Whether several processes can hold the model in parts. Not where the method reads or
-        writes single weights by itself, which then are nowhere whole."""
-        return not self.has_own_checkpoints and self.name != "pissa"
+        writes single weights by itself, which then are nowhere whole, and not with VeRA's shared
+        projections, which are no weights: FSDP cannot deal them out."""
+        return not self.has_own_checkpoints and self.name not in ("pissa", "vera")
 
     @property
     def allows_checkpointing(self) -> bool:

@@ -229,6 +229,8 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(describe_os_error(error, "work in the run directory"), file=sys.stderr)
         return 1
+    finally:
+        lock.release()  # whoever resumes the run now need not wait until this process is gone
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from core.data.encoding import IGNORED
 from core.memory.setup import MOST_MEASURED_LOGITS
+from core.training.ranks import largest
 
 
 def labelled_loss_sum(
@@ -37,40 +38,50 @@ def labelled_loss_sum(
 
 
 def labelled_loss_rows(model: nn.Module, input_ids: Tensor, labels: Tensor) -> Tensor:
-    """The same for each row: shape (rows,)."""
+    """The same for each row: shape (rows,).
+
+    Where several processes hold the model in parts, all of them pass through it equally often,
+    however little is labelled in what each has: no one waits for weights that nobody sends.
+    """
     positions, chosen = _labelled(labels)
-    sums = torch.zeros(len(labels), device=labels.device)
-    if positions.numel() == 0:
-        return sums
-    most = max(1, MOST_MEASURED_LOGITS // _output_head(model).weight.shape[0])
-    if torch.is_grad_enabled() or positions.numel() <= most:
+    nothing = positions.numel() == 0
+    if nothing:
+        positions, chosen = positions.new_zeros(1), chosen.new_zeros(1)
+    most = max(1, MOST_MEASURED_LOGITS // _vocabulary(model))
+    parts = 1 if torch.is_grad_enabled() else largest(-(-positions.numel() // most))
+    if parts == 1:
         logits = _logits_at(model, input_ids, positions)
         chosen = chosen.to(logits.device)
         losses = nn.functional.cross_entropy(logits.float(), chosen, reduction="none")
     else:
-        losses = losses_in_parts(model, input_ids, positions, chosen, most)
+        losses = losses_in_parts(model, input_ids, positions, chosen, most, parts)
+    if nothing:
+        losses = losses * 0.0
+    sums = torch.zeros(len(labels), device=labels.device)
     return sums.index_add(0, positions // labels.shape[1], losses.to(sums.device))
 
 
 def losses_in_parts(
-    model: nn.Module, input_ids: Tensor, positions: Tensor, chosen: Tensor, most: int
+    model: nn.Module, input_ids: Tensor, positions: Tensor, chosen: Tensor, most: int, parts: int
 ) -> Tensor:
     """The losses with logits of at most `most` positions in memory at a time, where no gradient
     is wanted. The decoder runs once; for every part of what it gave, the model's own forward does
-    all that comes after it."""
+    all that comes after it. `parts`: how often it must, if need be more often than there are."""
     with _head_sees_only(_output_head(model), input_ids.shape[1], positions, first=1) as seen:
         model(input_ids=input_ids, use_cache=False)
     whole = _whole(model)
     decoder = whole.model if whole.base_model is whole else whole.base_model
+    hidden, answers = seen[0].split(most), chosen.split(most)
     found = []
-    for part, wanted in zip(seen[0].split(most), chosen.split(most), strict=True):
+    for at in range(parts):
+        part, wanted = (each[min(at, len(each) - 1)] for each in (hidden, answers))
         given = BaseModelOutputWithPast(last_hidden_state=part.unsqueeze(0))
         with patch.object(decoder, "forward", lambda *_, given=given, **__: given):
             logits = whole(input_ids=input_ids[:1, :1], use_cache=False).logits[0]
         found.append(
             nn.functional.cross_entropy(logits.float(), wanted.to(part.device), reduction="none")
         )
-    return torch.cat(found)
+    return torch.cat(found[: len(hidden)])
 
 
 def _whole(model: Any) -> Any:
@@ -124,6 +135,12 @@ def _output_head(model: nn.Module) -> nn.Module:
     if not isinstance(head, nn.Module):
         raise TypeError(f"{type(inner).__name__} has no language-model head to train.")
     return head
+
+
+def _vocabulary(model: nn.Module) -> int:
+    """How many logits a position has."""
+    weight: Any = _output_head(model).weight
+    return int(getattr(weight, "ds_shape", weight.shape)[0])  # DeepSpeed's parts have no shape
 
 
 def labelled_tokens(labels: Tensor) -> int:

@@ -21,7 +21,7 @@ from core.training.batches import collate
 from core.training.loss import labelled_loss_rows, labelled_loss_sum, labelled_tokens
 from core.training.modes import measuring
 from core.training.preference import dpo, kto, kto_shift, kto_weights, orpo
-from core.training.ranks import gathered
+from core.training.ranks import gathered, means_of_all
 
 Batch = dict[str, Tensor]
 Logs = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -38,7 +38,7 @@ class RowLosses:
 
 @dataclass(slots=True)
 class Measures:
-    """What is told beside the loss: means since they were last taken."""
+    """What is told beside the loss: means since they were last taken, over all processes."""
 
     _values: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
 
@@ -47,8 +47,9 @@ class Measures:
             self._values[name].append(values.detach().float().reshape(-1))
 
     def take(self) -> dict[str, float]:
-        """The means, and a fresh start."""
-        means = {name: float(torch.cat(each).mean()) for name, each in self._values.items()}
+        """The means, and a fresh start. All processes take them at once."""
+        own = {name: torch.cat(each) for name, each in self._values.items()}
+        means = means_of_all({name: (float(v.sum()), v.numel()) for name, v in own.items()})
         self._values.clear()
         if "rewards_chosen" in means and "rewards_rejected" in means:
             means["margin"] = means["rewards_chosen"] - means["rewards_rejected"]

@@ -53,8 +53,9 @@ def kto(
 
 def kto_shift(policy: Tensor, reference: Tensor) -> Tensor:
     """The estimate of the divergence from the reference: the mean over answers that belong to
-    other prompts, at least 0."""
-    return (policy - reference).mean().clamp(min=0).detach()
+    other prompts, at least 0, and 0 where there are none."""
+    moved = policy - reference
+    return (moved.sum() / max(1, moved.numel())).clamp(min=0).detach()
 
 
 def kto_weights(good: int, bad: int) -> tuple[float, float]:

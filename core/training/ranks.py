@@ -6,7 +6,7 @@ All of them must call these in the same order. A process on its own gets its own
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -53,12 +53,25 @@ def summed(value: int) -> int:
     return int(total)
 
 
-def mine(items: Sequence[Any]) -> list[Any]:
-    """This process's share of a list, as many as everybody's: the last comes again to fill up."""
+def largest(value: int) -> int:
+    """The largest that any process has."""
+    if place().alone:
+        return value
+    import torch
+    import torch.distributed as group
+
+    most = torch.tensor(value)
+    group.all_reduce(most, group.ReduceOp.MAX)
+    return int(most)
+
+
+def mine(items: Sequence[Any], filler: Callable[[Any], Any] = lambda last: last) -> list[Any]:
+    """This process's share of a list, as many as everybody's: what `filler` makes of the last
+    fills it up."""
     here = place()
     rounds = math.ceil(len(items) / here.world)
     at = (turn * here.world + here.rank for turn in range(rounds))
-    return [items[min(index, len(items) - 1)] for index in at]
+    return [items[index] if index < len(items) else filler(items[-1]) for index in at]
 
 
 def together(parts: Sequence[Any], count: int) -> list[Any]:
@@ -88,14 +101,14 @@ def gathered(values: Any) -> Any:
     return values.new_tensor(everybody)
 
 
-def mean_of_all(values: dict[str, float]) -> dict[str, float]:
-    """The means of what everybody has measured on an equal share."""
-    everybody = answers(values)
-    return {
-        name: sum(each[name] for each in everybody) / len(everybody)
-        for name in values
-        if all(name in each for each in everybody)
-    }
+def means_of_all(parts: Mapping[str, tuple[float, int]]) -> dict[str, float]:
+    """The means over all processes, from everybody's sums and how many values each is of."""
+    totals: dict[str, tuple[float, int]] = {}
+    for part in answers(dict(parts)):
+        for name, (value, count) in part.items():
+            before = totals.get(name, (0.0, 0))
+            totals[name] = (before[0] + value, before[1] + count)
+    return {name: value / count for name, (value, count) in totals.items()}
 
 
 def wait_for_all() -> None:

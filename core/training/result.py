@@ -76,10 +76,17 @@ def _save_weights(
 ) -> None:
     if not recipe.method.spec.has_adapter:
         model.config.use_cache = True
-        model.save_pretrained(folder, state_dict=weights)
+        model.save_pretrained(folder, state_dict=None if weights is None else _once(model, weights))
         return
     model.peft_config["default"].base_model_name_or_path = recipe.model.id
     if recipe.method.name == "pissa":
         pissa.save_as_lora(model, run.checkpoints, folder)
     else:
         model.save_pretrained(folder, save_embedding_layers=False, state_dict=weights)
+
+
+def _once(model: Any, weights: dict[str, Any]) -> dict[str, Any]:
+    """Weights that are tied lie under one name alone, as in the base: put together from parts they
+    are copies, and a copy is not recognised as the same weight."""
+    tied: dict[str, str] = model.all_tied_weights_keys
+    return {name: value for name, value in weights.items() if tied.get(name) not in weights}

@@ -327,7 +327,11 @@ def _hardware_choices(settled: Settled, parts: Sharding, model: Any) -> dict[str
         "project": PROJECT,
         "save_on_each_node": settled.recipe.hardware.nodes > 1 and parts == "ddp",
         "dataloader_pin_memory": on_gpu,
-        **sharding_options(parts, checkpointing=settled.checkpointing),
+        **sharding_options(
+            parts,
+            checkpointing=settled.checkpointing,
+            precision=settled.recipe.model.precision,
+        ),
     }
 
 

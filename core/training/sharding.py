@@ -38,6 +38,11 @@ def check_sharding(recipe: Recipe, team: Crew, world: int) -> None:
                 "ZeRO-3 cannot split a base in 4 or 8 bits.",
                 "Set hardware.sharding to fsdp, or train with lora.",
             )
+        if recipe.method.name == "dora":
+            raise UserError(
+                "ZeRO-3 cannot split a model under DoRA, which begins with the weights' norms.",
+                "Set hardware.sharding to fsdp, or train with lora.",
+            )
     if wanted == "fsdp" and recipe.method.base_bits == 8:
         raise UserError(
             "FSDP cannot split a base in 8 bits.", "Set method.bits to 4 or 16, or sharding to ddp."
@@ -70,7 +75,10 @@ def loading_for(chosen: Sharding) -> Iterator[None]:
     if chosen == "zero3":
         from transformers.integrations import HfDeepSpeedConfig
 
-        keep = HfDeepSpeedConfig(_zero3())  # as long as it lives
+        # Counts as long as it lives. Rows are not dealt with here, but DeepSpeed wants a number.
+        keep = HfDeepSpeedConfig(
+            {"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": 1}
+        )
         yield
         del keep
         return
@@ -84,8 +92,8 @@ def loading_for(chosen: Sharding) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def sharding_options(chosen: Sharding, *, checkpointing: bool) -> dict[str, Any]:
-    """The options of the trainer's configuration."""
+def sharding_options(chosen: Sharding, *, checkpointing: bool, precision: str) -> dict[str, Any]:
+    """The options of the trainer's configuration, for weights in this precision."""
     if chosen == "fsdp":
         # FSDP's own checkpointing renames the layers, and peft then finds no adapter to save.
         return {
@@ -100,8 +108,22 @@ def sharding_options(chosen: Sharding, *, checkpointing: bool) -> dict[str, Any]
             "activation_checkpointing": checkpointing,
         }
     if chosen == "zero3":
-        return {"deepspeed": _zero3(), "activation_checkpointing": checkpointing}
+        return {
+            "deepspeed": _zero3(),
+            "activation_checkpointing": checkpointing,
+            "bf16": precision == "bf16",  # elsewhere the weights alone say so
+        }
     return {"activation_checkpointing": checkpointing}
+
+
+def split_again(model: Any) -> None:
+    """All of it, before weights are put into its parts: FSDP leaves the outermost layers whole
+    after a forward pass that no backward pass follows."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _zero3() -> dict[str, Any]:

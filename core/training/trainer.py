@@ -15,6 +15,7 @@ from datasets import Dataset
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PrinterCallback
+from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 from trl import SFTTrainer
 
 from core.data.encoding import IGNORED
@@ -40,7 +41,8 @@ from core.training.objective import (
     answer_logs,
 )
 from core.training.probe import probe, should_probe
-from core.training.ranks import agreed, mean_of_all, mine, summed, together, wait_for_all
+from core.training.ranks import agreed, mine, summed, together, wait_for_all
+from core.training.sharding import split_again
 from core.training.together import place
 from core.training.trackers import as_guests
 from core.training.trained import load_trained, save_trained
@@ -98,10 +100,10 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
         as_guests(self, watch.tell_tracker_failed)
         watch.step_tokens = lambda: self.step_tokens
-        watch.step_measures = objective.measures.take
         if isinstance(objective, PreferenceLoss):
+            watch.step_measures = objective.measures.take
             objective.logs = self._answer_logs
-        watch.probe = lambda: probe(self, self.model_wrapped) if should_probe() else {}
+        watch.probe = lambda: probe(self, self.model_wrapped) if self._can_probe() else {}
         self.processing_class = None  # else every checkpoint gets a copy of the tokenizer
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the tokens of the step
 
@@ -183,7 +185,8 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)
-        if norm is not None and not math.isfinite(float(norm)):
+        bad = norm is not None and not math.isfinite(float(norm))
+        if bad and not self.is_deepspeed_enabled:  # which has taken its step in the backward pass
             model.zero_grad(set_to_none=True)  # one bad batch must not poison the weights
         return norm
 
@@ -202,7 +205,7 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         batches = self._held_out_batches()
         measured: list[tuple[list[float], list[int]]] = []
         with self._measures_apart() as measures, measuring(self.model):
-            own = mine(batches)
+            own = mine(batches, _measured_by_another)
             self._objective.begin(self.model, own)
             for batch in own:
                 if agreed(self._watch.stop())[0]:
@@ -210,7 +213,7 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
                 found = self._objective.rows(self.model, self._prepare_inputs(batch))
                 measured.append((found.sums.tolist(), found.weights.tolist()))
                 self._watch.measures()
-            told = mean_of_all(measures.take())
+            told = measures.take()
         everybody = together(measured, len(batches))
         sums = [value for part, _ in everybody for value in part]
         weights = [count for _, part in everybody for count in part]
@@ -247,6 +250,11 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
         batch = self.data_collator([self.train_dataset[row] for row in order[:size]])
         return _without_count(batch)
 
+    def _can_probe(self) -> bool:
+        """DeepSpeed takes no step back: there the first step, which has the longest row in it, is
+        what shows whether the memory suffices. (Its optimiser's state is there before.)"""
+        return should_probe() and not self.is_deepspeed_enabled
+
     def begin_step(self, batch: Batch) -> None:
         """As before a step that consists of this micro-batch alone."""
         self._objective.begin(self.model, [batch])
@@ -276,14 +284,20 @@ class Tuner(SFTTrainer):  # type: ignore[misc]
 
     def take_weights(self, checkpoint: Path) -> None:
         """The trained weights of a checkpoint in place of those in memory."""
+        if self.is_deepspeed_enabled:
+            whole = not self._method.spec.has_adapter  # what is frozen is not in it
+            deepspeed_load_checkpoint(self.model_wrapped, str(checkpoint), whole)
+            return
+        split_again(self.model)
         self._load_from_checkpoint(str(checkpoint))
 
     def whole_weights(self) -> dict[str, Any] | None:
         """The weights that the processes hold parts of, put together in the first of them; None
         where each has all."""
-        if self.holds_parts:
-            return dict(self.accelerator.get_state_dict(self.model_wrapped))
-        return None
+        if not self.holds_parts:
+            return None
+        # DeepSpeed gives the others nothing at all.
+        return dict(self.accelerator.get_state_dict(self.model_wrapped) or {})
 
     @property
     def holds_parts(self) -> bool:
@@ -362,6 +376,11 @@ def collate_columns(rows: Sequence[dict[str, Any]], pad: int, packed: bool) -> B
 def _without_count(batch: Batch) -> Batch:
     batch.pop("tokens")
     return batch
+
+
+def _measured_by_another(batch: Batch) -> Batch:
+    """The same forward pass, with nothing in it that counts."""
+    return {**batch, "labels": torch.full_like(batch["labels"], IGNORED)}
 
 
 def _mask(input_ids: Tensor, pad: int, labels: Tensor) -> Tensor:

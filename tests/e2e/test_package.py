@@ -47,7 +47,7 @@ def test_decoys_in_the_working_folder_do_not_shadow_ours(
     recipe = work / "recipe.yaml"
     recipe.write_text(
         f"model: {tiny_model}\ndata: {{train: [{tiny_rows}], max_length: 128}}\n"
-        "training: {max_steps: 2}\nevaluation: {enabled: false}\n"
+        "training: {max_steps: 2}\nevaluation: {enabled: false}\nmerge: false\n"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", "from tui.cli import main; main()", "train", str(recipe)],

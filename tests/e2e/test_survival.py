@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -29,7 +30,7 @@ def recipe(tmp_path: Path, tiny_model: Path, tiny_rows: Path) -> Recipes:
     """Writes a recipe for the tiny model that trains for so many steps; `ENDLESS` for a run that
     is still at work however slowly the commands start that meet it."""
 
-    def write(steps: int, name: str = "tiny") -> Path:
+    def write(steps: int, name: str = "tiny", **sections: Any) -> Path:
         tree = {
             "name": name,
             "model": str(tiny_model),
@@ -46,6 +47,7 @@ def recipe(tmp_path: Path, tiny_model: Path, tiny_rows: Path) -> Recipes:
                 "learning_rate": 1e-3,
             },
             "evaluation": {"rows": 4, "max_new_tokens": 4},
+            **sections,
         }
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(tree))
@@ -92,46 +94,40 @@ def over(state: RunState) -> bool:
     return not state.alive
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGKILL, signal.SIGHUP, None], ids=["kill", "hup", "close"]
-)
-def test_the_run_outlives_the_app(
-    terminal: Callable[..., Terminal], tunedeck: Run, recipe: Recipes, number: int | None
+def test_the_run_outlives_the_apps_that_watch_it(
+    terminal: Callable[..., Terminal], tunedeck: Run, recipe: Recipes
 ) -> None:
+    """Three windows on one run: one is killed, one loses its connection, one is closed."""
     run = launch(tunedeck, recipe(ENDLESS))
-    window = terminal("attach", run.id)
-    window.wait_for("loss", seconds=180)
-    before = wait_until(run, at_step(3), 180)
-    if number is None:
-        window.close()
-    else:
-        window.kill(number)
-    after = wait_until(run, at_step(before.step + 5), 180)
-    assert after.alive
+    windows = [terminal("attach", run.id) for _ in range(3)]
+    for window in windows:
+        window.wait_for("loss", seconds=180)
+    ends = (lambda: windows[0].kill(signal.SIGKILL), lambda: windows[1].kill(signal.SIGHUP),
+            windows[2].close)  # fmt: skip
+    for end in ends:
+        before = wait_until(run, at_step(3), 180)
+        end()
+        after = wait_until(run, at_step(before.step + 5), 180)
+        assert after.alive
     stop(tunedeck, run)
 
 
-def test_stop_leaves_a_checkpoint_and_resume_goes_on(tunedeck: Run, recipe: Recipes) -> None:
+def test_stopped_and_resumed_killed_and_resumed(
+    terminal: Callable[..., Terminal], tunedeck: Run, recipe: Recipes
+) -> None:
+    """A stop leaves a checkpoint; a killed worker is reported to whoever watches."""
     run = launch(tunedeck, recipe(ENDLESS))
     wait_until(run, at_step(3), 180)
     stop(tunedeck, run)
     step = current_state(run).step
     assert is_whole(run.checkpoints / f"checkpoint-{step}")
-    resumed = tunedeck("resume", run.id, "--detach")
-    assert resumed.returncode == 0, resumed.stderr
-    wait_until(run, at_step(step + 3), 180)
+
+    resume(tunedeck, run)
+    window = terminal("attach", run.id)
+    window.wait_for("loss", seconds=180)
+    state = wait_until(run, at_step(step + 12), 180)
     steps = [at for at, _ in history(run).loss]
     assert steps == list(range(1, steps[-1] + 1))
-    stop(tunedeck, run)
-
-
-def test_a_killed_worker_is_reported_and_resumed(
-    terminal: Callable[..., Terminal], tunedeck: Run, recipe: Recipes
-) -> None:
-    run = launch(tunedeck, recipe(ENDLESS))
-    window = terminal("attach", run.id)
-    state = wait_until(run, at_step(12), 180)
-    window.wait_for("loss")
     assert state.pid is not None
     os.kill(state.pid, signal.SIGKILL)
     dead = wait_until(run, over, 30)
@@ -141,29 +137,34 @@ def test_a_killed_worker_is_reported_and_resumed(
     window.wait_for("failed", "Failed", seconds=30)
     listed = json.loads(tunedeck("runs", "--json").stdout)["runs"]
     assert [entry["state"] for entry in listed] == ["failed"]
-    resumed = tunedeck("resume", run.id, "--detach")
-    assert resumed.returncode == 0, resumed.stderr
-    wait_until(run, at_step(15), 180)
-    assert [at for at, _ in history(run).loss][:15] == list(range(1, 16))
+
+    resume(tunedeck, run)
+    wait_until(run, at_step(step + 15), 180)
+    steps = [at for at, _ in history(run).loss]
+    assert steps == list(range(1, steps[-1] + 1))
     stop(tunedeck, run)
 
 
+def resume(tunedeck: Run, run: RunDirectory) -> None:
+    done = tunedeck("resume", run.id, "--detach")
+    assert done.returncode == 0, done.stderr
+
+
 def test_two_runs_at_once_do_not_disturb_each_other(tunedeck: Run, recipe: Recipes) -> None:
-    first = launch(tunedeck, recipe(30, "first"))
-    second = launch(tunedeck, recipe(30, "second"))
-    for run in (first, second):
-        assert wait_until(run, over, 300).phase == "finished"
-    one, two = list(history(first).loss), list(history(second).loss)
-    assert len(one) == 30
-    assert one == two
-
-
-def test_a_finished_run_tells_its_whole_history(tunedeck: Run, recipe: Recipes) -> None:
-    done = tunedeck("train", str(recipe(6)), "--json")
+    """And a finished one tells its whole history."""
+    first = launch(tunedeck, recipe(30, "first", evaluation={"enabled": False}, merge=False))
+    done = tunedeck("train", str(recipe(30, "second")), "--json")
     assert done.returncode == 0, done.stderr
     report = one_object(done)
     assert report["state"] == "finished"
+    assert wait_until(first, over, 300).phase == "finished"
+    one, two = (
+        list(history(first).loss),
+        list(history(RunDirectory(Path(report["directory"]))).loss),
+    )
+    assert len(one) == 30
+    assert one == two
     attached = tunedeck("attach", report["id"])
     assert attached.returncode == 0
-    assert "step 6/6" in attached.stderr
+    assert "step 30/30" in attached.stderr
     assert {"base", "tuned"} <= set(report["results"])

@@ -90,6 +90,5 @@ async def test_any_size_is_survived(opened: Open, make_run: MakeRun, place: str)
             await pilot.press(over)
             for size in TINY:
                 await pilot.resize_terminal(*size)
-                await pilot.pause()
             await pilot.press("escape")
     assert pilot.app.return_code in (None, 0)

@@ -6,22 +6,24 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from core.children import command
 from core.recipe import Recipe
 from core.runs import keeper as keeper_module
-from core.runs.directory import create_run
+from core.runs.directory import RunDirectory, create_run
 from core.runs.events import Event, EventReader
 from core.runs.keeper import Keeper
-from core.runs.lock import LOCKED, holder, is_locked
+from core.runs.lock import LOCKED, RunLock, holder, is_locked
 from core.runs.state import RunState, stored_state, write_state
 from core.runs.supervisor import launch, request
 from core.training.checkpoints import publish
-from tests.core.runs.conftest import wait_for
+from tests.core.runs.conftest import STAGES, wait_for
 
 Stages = Callable[..., None]
 
@@ -132,15 +134,23 @@ def test_a_stop_lets_the_training_end_by_itself(stages: Stages, recipe: Recipe, 
     assert events(run)[-1]["phase"] == "stopped"
 
 
+def start_keeper(run: RunDirectory, stage: str, odd: str) -> subprocess.Popen[bytes]:
+    """A keeper of our own, in which `odd` has been executed first."""
+    code = "import sys; from core.runs import keeper\n{}\nsys.exit(keeper.main(sys.argv[1:]))"
+    words = ["-c", code.format(odd), str(run.path), f"{STAGES}{stage}"]
+    return subprocess.Popen([sys.executable, *words], stdin=subprocess.PIPE)
+
+
 def test_a_stage_that_does_not_train_is_not_waited_for(
-    stages: Stages, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+    home: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLEEPS_AS", "downloading")
-    stages("sleeps")
-    run = launch(recipe)
+    run = create_run(recipe)
+    keeper = start_keeper(run, "sleeps", "keeper.STOP_PATIENCE_SECONDS = 0.5")
     wait_for(run, lambda state: state.stage == "downloading")
     request(run, "stop")
     assert wait_for(run, over, 60.0).phase == "stopped"
+    assert keeper.wait() == 0
 
 
 def test_the_machine_is_sampled(stages: Stages, recipe: Recipe) -> None:
@@ -167,6 +177,20 @@ def test_a_second_keeper_is_refused(stages: Stages, recipe: Recipe) -> None:
     assert "already" in second.stderr
     assert "Traceback" not in second.stderr
     assert stored_state(run).pid == before.pid
+
+
+def test_a_run_is_over_when_it_says_so(home: Path, recipe: Recipe) -> None:
+    """However long its keeper takes to go: on a busy machine that is seconds, and a resume that
+    came in between was told that the run is still at work."""
+    run = create_run(recipe)
+    keeper = start_keeper(run, "passes", "import atexit; atexit.register(sys.stdin.read)")
+    wait_for(run, over)
+    lock = RunLock(run.lock)
+    assert lock.acquire(patience=10.0)
+    lock.release()
+    assert keeper.poll() is None
+    keeper.communicate()
+    assert keeper.returncode == 0
 
 
 def test_a_full_disk_is_one_sentence(

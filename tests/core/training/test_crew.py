@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -15,8 +17,13 @@ from core.runs.nodes import Node, named_for, node_commands, node_of, read_node, 
 from core.training import sharding as sharding_module
 from core.training.device import environment_of
 from core.training.launch import launch_command
-from core.training.ranks import agreed, mine, summed, together
-from core.training.sharding import check_sharding, parts_identity, sharding_options
+from core.training.ranks import agreed, largest, means_of_all, mine, summed, together
+from core.training.sharding import (
+    check_sharding,
+    loading_for,
+    parts_identity,
+    sharding_options,
+)
 from core.training.together import Crew, crew, place, shared
 
 GIB = 1024**3
@@ -138,7 +145,7 @@ def test_nodes_and_their_commands(tmp_path: Any) -> None:
 def test_alone_nobody_is_asked() -> None:
     assert place().alone
     assert agreed(True, False) == [True, False]
-    assert summed(7) == 7
+    assert summed(7) == largest(7) == 7
     assert mine([1, 2, 3]) == [1, 2, 3]
     assert together(["a", "b"], 2) == ["a", "b"]
 
@@ -151,14 +158,23 @@ def test_everybody_measures_as_often(monkeypatch: pytest.MonkeyPatch, count: int
     for rank in range(3):
         monkeypatch.setenv("RANK", str(rank))
         monkeypatch.setenv("WORLD_SIZE", "3")
-        parts.append(mine(items))
+        parts.append(mine(items, lambda last: (last, "again")))
+    assert all(type(item) is int for item in chain(*parts)) == (count % 3 == 0)
     assert len({len(part) for part in parts}) == 1
     monkeypatch.setattr("core.training.ranks.answers", lambda mine: parts)
     assert together(parts[0], count) == items
 
 
+def test_means_are_those_of_all_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many each process has of them, and though one has none."""
+    parts = [{"a": (6.0, 3), "b": (1.0, 1)}, {"a": (10.0, 1)}, {}]
+    monkeypatch.setattr("core.training.ranks.answers", lambda mine: parts)
+    assert means_of_all(parts[2]) == {"a": 4.0, "b": 1.0}
+
+
 def test_what_parts_need(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus = Crew(2, (Gpu(0), Gpu(1)))
+    monkeypatch.setattr(sharding_module, "find_spec", lambda name: None)
     for hardware, method, crew_, sentence in (
         ({"sharding": "fsdp"}, "lora", Crew(2), "needs GPUs"),
         ({"sharding": "zero3"}, "lora", gpus, "DeepSpeed is not installed"),
@@ -171,20 +187,47 @@ def test_what_parts_need(monkeypatch: pytest.MonkeyPatch) -> None:
     check_sharding(recipe(hardware={"sharding": "fsdp"}), Crew(1), 1)
     with pytest.raises(UserError, match="4 or 8 bits"):
         check_sharding(recipe(hardware={"sharding": "zero3"}, method="qlora"), gpus, 2)
+    with pytest.raises(UserError, match="under DoRA"):
+        check_sharding(recipe(hardware={"sharding": "zero3"}, method="dora"), gpus, 2)
+    check_sharding(recipe(hardware={"sharding": "fsdp"}, method="dora"), gpus, 2)
+    with pytest.raises(UserError, match="fsdp does not go with VeRA"):
+        recipe(hardware={"sharding": "fsdp"}, method="vera")
     eight = {"name": "lora", "bits": 8}
     with pytest.raises(UserError, match="8 bits"):
         check_sharding(recipe(hardware={"sharding": "fsdp"}, method=eight), gpus, 2)
 
 
 def test_the_options_of_the_trainer() -> None:
-    assert sharding_options("ddp", checkpointing=True) == {"activation_checkpointing": True}
-    fsdp = sharding_options("fsdp", checkpointing=True)
+    assert sharding_options("ddp", checkpointing=True, precision="bf16") == {
+        "activation_checkpointing": True
+    }
+    fsdp = sharding_options("fsdp", checkpointing=True, precision="bf16")
     assert fsdp["activation_checkpointing"] is True
     assert "activation_checkpointing" not in fsdp["fsdp_config"]  # it would hide the adapter
-    zero = sharding_options("zero3", checkpointing=False)["deepspeed"]["zero_optimization"]
-    assert zero["stage"] == 3
+    zero = sharding_options("zero3", checkpointing=False, precision="fp32")
+    assert zero["deepspeed"]["zero_optimization"]["stage"] == 3
+    assert zero["bf16"] is False
     assert parts_identity("zero3", 4) != parts_identity("zero3", 8)
     assert parts_identity("fsdp", 4) == parts_identity("fsdp", 8)
+
+
+def test_deepspeed_computes_in_the_type_of_the_weights() -> None:
+    """Its `auto` asks the trainer, which elsewhere is told of no mixed precision."""
+    for precision in ("bf16", "fp32"):
+        options = sharding_options("zero3", checkpointing=False, precision=precision)
+        assert options["deepspeed"]["bf16"] == {"enabled": "auto"}
+        assert options["bf16"] == (precision == "bf16")
+
+
+def test_deepspeed_loads_before_the_trainer_can_say_what_auto_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr("transformers.integrations.HfDeepSpeedConfig", given.append)
+    with loading_for("zero3"):
+        [config] = given
+    assert config["zero_optimization"] == {"stage": 3}
+    assert "auto" not in json.dumps(config)
 
 
 def test_what_one_process_does_stays_on_the_gpus_that_were_named() -> None:

@@ -172,6 +172,27 @@ def test_measured_in_parts_it_is_the_same(name: str, monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(at_once.sum(), labelled_loss_sum(model, ids, labels))
 
 
+def test_what_is_not_labelled_passes_through_the_model_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As often as what others have: where processes hold parts of a model, they wait for it."""
+    ids, labels, _ = batch()
+    model = models()["untied"]
+    passes: list[int] = []
+    model.get_output_embeddings().register_forward_hook(lambda *_: passes.append(1))
+    nothing = torch.full_like(labels, IGNORED)
+    losses = labelled_loss_rows(model, ids, nothing)
+    assert losses.tolist() == [0.0, 0.0, 0.0]
+    losses.sum().backward()  # as the gradients' exchange expects
+    assert passes == [1]
+    expected = labelled_loss_rows(model, ids, labels)
+    monkeypatch.setattr(loss, "largest", lambda own: 4)
+    with torch.no_grad():
+        assert labelled_loss_rows(model, ids, nothing).tolist() == [0.0, 0.0, 0.0]
+        torch.testing.assert_close(labelled_loss_rows(model, ids, labels), expected)
+    assert len(passes) == 1 + 1 + (1 + 4) * 2
+
+
 @pytest.mark.parametrize("method", ["lora", "prompt", "prefix"])
 def test_measured_in_parts_it_is_the_same_with_an_adapter(
     method: str, monkeypatch: pytest.MonkeyPatch

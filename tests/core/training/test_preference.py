@@ -18,7 +18,7 @@ from core.recipe import MethodSection, ObjectiveSection
 from core.training.adapters import with_adapter
 from core.training.batches import collate
 from core.training.objective import PreferenceLoss, objective_loss, row_weights
-from core.training.preference import kto_weights, orpo
+from core.training.preference import kto_shift, kto_weights, orpo
 
 BETA = 0.3
 ROWS = 6
@@ -195,6 +195,11 @@ def mean_log(model: Any, ids: list[int], labels: list[int]) -> float:
 def test_certain_answers_give_finite_losses() -> None:
     losses, _ = orpo(torch.tensor([[0.0, -90.0], [-90.0, 0.0]]), BETA)
     assert bool(losses.isfinite().all())
+
+
+def test_without_answers_to_other_prompts_there_is_no_shift() -> None:
+    assert kto_shift(torch.zeros(0), torch.zeros(0)).item() == 0.0
+    assert kto_shift(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 0.0])).item() == 1.5
 
 
 def test_good_and_bad_rows_count_the_same() -> None:
