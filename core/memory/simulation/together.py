@@ -107,7 +107,8 @@ def _in_parts(model: Any, mesh: DeviceMesh, recorder: Recorder) -> Any:
 
     from core.training.sharding import sharding_options
 
-    options = dict(sharding_options("fsdp", checkpointing=False)["fsdp_config"])
+    chosen = sharding_options("fsdp", checkpointing=False, precision="bf16")
+    options = dict(chosen["fsdp_config"])
     options["fsdp_version"] = options.pop("version")
     options["cpu_ram_efficient_loading"] = False  # there are no weights to load
     plugin = FullyShardedDataParallelPlugin(**options)
