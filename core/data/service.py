@@ -43,7 +43,7 @@ from core.hardware.host import cores
 from core.text import printable
 
 Tell = Callable[[dict[str, Any]], None]
-_PROGRESS_SECONDS = 0.25
+_PROGRESS_SECONDS = 0.5
 _REPORT_SECONDS = 1.0
 _FIRST_ROWS = 50
 _PATIENCE_SECONDS = 0.5

@@ -41,6 +41,11 @@ tokenizer = load_tokenizer(Path(folder)) if folder else None
 report = inspect([sys.argv[1]], tokenizer=tokenizer, exact=sys.argv[3] == "exact")
 print(report.rows, report.usable, [(problem.code, problem.count) for problem in report.problems])
 """
+TOKENIZER = """
+from core.models.embedded import MODEL_ID
+from core.models.locate import locate_tokenizer
+locate_tokenizer(MODEL_ID)
+"""
 BASELINE = """
 import sys
 from datasets import load_dataset
@@ -102,6 +107,7 @@ def key_delays(path: Path, folder: Path) -> dict[str, Any]:
     pass and then, as the baseline, at rest: the highlight goes a row down, again and again."""
     environment = {**os.environ, "TERM": "xterm-256color", "TUNEDECK_HOME": str(folder),
                    "PYTHONPATH": str(ROOT)}  # fmt: skip
+    subprocess.run([sys.executable, "-c", TOKENIZER], env=environment, check=True)
     terminal = Terminal(APP, environment)
     terminal.read_for(20, until=b"Home")
     for typed, answer in (("2", b"Source"), ("o", b""), (f"{path}\r", HIGHLIGHT)):
