@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,17 +13,18 @@ from core.data.examples import Record
 from core.data.parallel import Part
 from core.data.parsing import MAX_RECORD_BYTES, too_long
 from core.data.scanner import with_data
+from core.data.store import Numbered
 
 _BLOCK = 1 << 20
 
 
-class ArrayIndex:
+class ArrayIndex(Numbered):
     """Where the elements lie that have been counted: 24 bytes a row. A `Store`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._starts = array("Q")
         self._ends = array("Q")
-        self._numbers = array("Q")
         self._firsts: list[int] = []  # position of each file's first row
         self._paths: list[Path] = []
         self._last_words: dict[int, Record] = {}
@@ -48,19 +49,6 @@ class ArrayIndex:
         self._starts.extend([*starts[:known], *[part.end] * rest])
         self._ends.extend([*batch.ends[:known], *[part.end] * rest])
         self._numbers.extend(numbers)
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def number(self, position: int) -> int:
-        return self._numbers[position]
-
-    def at_or_after(self, number: int) -> int:
-        return bisect_left(self._numbers, number)
-
-    def position(self, number: int) -> int | None:
-        at = self.at_or_after(number)
-        return at if at < len(self) and self._numbers[at] == number else None
 
     def get(self, position: int) -> Record:
         if position in self._last_words:

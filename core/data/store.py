@@ -48,24 +48,41 @@ class Store(Protocol):
     def place(self, position: int) -> str: ...
 
 
-class LineIndex:
-    """Where the lines of plain JSONL files begin: 12 bytes a row, built in a thread of its own.
+class Numbered:
+    """Positions of rows from their numbers, which rise, and back."""
+
+    def __init__(self) -> None:
+        self._numbers = array("Q")
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def number(self, position: int) -> int:
+        return self._numbers[position]
+
+    def at_or_after(self, number: int) -> int:
+        return bisect_left(self._numbers, number)
+
+    def position(self, number: int) -> int | None:
+        at = self.at_or_after(number)
+        return at if at < len(self) and self._numbers[at] == number else None
+
+
+class LineIndex(Numbered):
+    """Where the lines of plain JSONL files begin: 16 bytes a row, built in a thread of its own.
 
     `begun` is set when the first rows are there.
     """
 
     def __init__(self, files: Sequence[DataFile]) -> None:
+        super().__init__()
         self._files = files
         self._starts = array("Q")
-        self._numbers = array("I")
         self._firsts: list[int] = []  # position of each file's first row
         self._bases: list[int] = []  # what is added to its line numbers
         self._lock = Lock()
         self.begun = Event()
         self.complete = False
-
-    def __len__(self) -> int:
-        return len(self._numbers)
 
     def build(self, stopped: Event) -> None:
         """Index all files, chunk by chunk, until that is done or `stopped` is set."""
@@ -91,16 +108,6 @@ class LineIndex:
                 start += len(chunk)
                 size = _CHUNK
                 self.begun.set()
-
-    def number(self, position: int) -> int:
-        return self._numbers[position]
-
-    def at_or_after(self, number: int) -> int:
-        return bisect_left(self._numbers, number)
-
-    def position(self, number: int) -> int | None:
-        at = self.at_or_after(number)
-        return at if at < len(self) and self._numbers[at] == number else None
 
     def get(self, position: int) -> Record:
         number = self._numbers[position]
@@ -155,18 +162,15 @@ def _with_content(chunk: bytes, starts: Positions) -> Positions:
     return np.flatnonzero(kept)
 
 
-class Spool:
+class Spool(Numbered):
     """Rows of all other files, put aside in a temporary file as the pass reads them."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._file = TemporaryFile()  # noqa: SIM115 - lives as long as the spool
         self._starts = array("Q", [0])
-        self._numbers = array("I")
         self._lock = Lock()
         self.complete = False
-
-    def __len__(self) -> int:
-        return len(self._numbers)
 
     def append(self, record: Record) -> None:
         data = pickle.dumps(record, pickle.HIGHEST_PROTOCOL)
@@ -175,16 +179,6 @@ class Spool:
             self._file.write(data)
             self._starts.append(self._starts[-1] + len(data))
             self._numbers.append(record.number)
-
-    def number(self, position: int) -> int:
-        return self._numbers[position]
-
-    def at_or_after(self, number: int) -> int:
-        return bisect_left(self._numbers, number)
-
-    def position(self, number: int) -> int | None:
-        at = self.at_or_after(number)
-        return at if at < len(self) and self._numbers[at] == number else None
 
     def get(self, position: int) -> Record:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,15 @@ from core.runs.directory import RunDirectory, create_run
 from tests.core.training.words import make_rows
 
 Trainer = Callable[[RunDirectory], int]
+
+
+@pytest.fixture(scope="module")
+def old_objects_are_left_alone() -> Iterator[None]:
+    """Every evaluation collects garbage, which takes long in a process with all these tests."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

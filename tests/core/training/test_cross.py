@@ -3,9 +3,8 @@ disk is what it has learned. What does not go together is refused before a weigh
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -31,6 +30,7 @@ from core.training.loading import load_base, plain_weights
 from core.training.objective import answer_logs, objective_loss
 from core.training.reporter import Reporter
 from tests.core.training.words import (
+    RATES,
     make_completions,
     make_judged,
     make_pairs,
@@ -38,6 +38,7 @@ from tests.core.training.words import (
     make_texts,
 )
 
+pytestmark = pytest.mark.usefixtures("old_objects_are_left_alone")
 NewRun = Callable[..., RunDirectory]
 TrainHere = Callable[[RunDirectory], int]
 ROWS, STEPS = 8, 6
@@ -49,9 +50,6 @@ KINDS: dict[str, tuple[ObjectiveName, Callable[..., Path]]] = {
     "kto": ("kto", make_judged),
     "orpo": ("orpo", make_pairs),
 }
-# What moves few numbers, or numbers far from the loss, must move them further.
-RATES = {"full": 3e-3, "last-layers": 3e-3, "oft": 5e-3, "lora+": 5e-3, "p-tuning": 0.05,
-         "adalora": 0.1, "vera": 0.3, "ia3": 0.3, "prefix": 0.3, "prompt": 0.9}  # fmt: skip
 # Between a product with packed weights and one with the same unpacked; of 8 bits the activations
 # are rounded, too, and only while training.
 ROUNDING: dict[Bits, float] = {16: 1e-4, 4: 1e-3, 8: 1e-2}
@@ -64,15 +62,6 @@ class Lesson:
     section: ObjectiveSection
     rows: list[TokenRow]
     before: float
-
-
-@pytest.fixture(scope="module", autouse=True)
-def old_objects_are_left_alone() -> Iterator[None]:
-    """Every evaluation collects garbage, which takes long in a process with all these tests."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,8 @@ is killed once in the middle and resumed.
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, get_args
 
 import bitsandbytes
@@ -30,16 +29,15 @@ from core.training.checkpoints import checkpoints
 from core.training.finish import finish
 from core.training.reporter import Reporter
 from core.training.watch import Watch
+from tests.core.training.words import RATES
 
+pytestmark = pytest.mark.usefixtures("old_objects_are_left_alone")
 NewRun = Callable[..., RunDirectory]
 TrainHere = Callable[[RunDirectory], int]
 Cell = tuple[MethodName, Bits]
 Train = Callable[[MethodName, Bits], RunDirectory]
 
 CELLS: list[Cell] = [(name, bits) for name, method in METHODS.items() for bits in method.bits]
-# What moves few numbers, or numbers far from the loss, must move them further.
-RATES = {"full": 3e-3, "last-layers": 3e-3, "oft": 5e-3, "lora+": 5e-3, "p-tuning": 0.05,
-         "adalora": 0.1, "vera": 0.3, "ia3": 0.3, "prefix": 0.3, "prompt": 0.9}  # fmt: skip
 STEPS = 6
 
 
@@ -71,15 +69,6 @@ def result(run: RunDirectory) -> dict[str, Any]:
     """The weights that the training has left."""
     folder = run.adapter if run.adapter.is_dir() else run.merged
     return load_file(next(folder.glob("*.safetensors")))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def old_objects_are_left_alone() -> Iterator[None]:
-    """Every evaluation collects garbage, which takes long in a process with all these tests."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
