@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -25,9 +26,13 @@ def may_hold_long_number(text: bytes) -> bool:
 def parse_line(number: int, line: bytes, source: str = "") -> Record:
     """A line of JSON as a record. Its number, value or problem; never an exception."""
     try:
-        return as_record(number, orjson.loads(line), source)
+        value = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         return _explain(number, line, str(error), source)
+    if may_hold_long_number(line):
+        with suppress(RecursionError):  # so deep, the rounded number is the lesser evil
+            value = json.loads(line)
+    return as_record(number, value, source)
 
 
 def _explain(number: int, line: bytes, reason: str, source: str) -> Record:

@@ -41,6 +41,13 @@ def test_writes_what_is_worth_keeping(tmp_path: Path) -> None:
     assert kept.kept == 33
 
 
+def test_long_integers_keep_their_digits(tmp_path: Path) -> None:
+    rows = [{**row, "id": 10**24 + at} for at, row in enumerate(GOOD)]
+    source = write(tmp_path / "a.jsonl", rows)
+    cleaned = write_clean(source, tmp_path / "b.jsonl")
+    assert [json.loads(line) for line in cleaned.file.open()] == rows
+
+
 def test_says_when_the_source_has_changed(tmp_path: Path) -> None:
     for change in ("", "\n", json.dumps(ask("new", "new")) + "\n"):
         source = write(tmp_path / "a.jsonl", GOOD)
