@@ -71,6 +71,8 @@ class Ledger:
     longest: int
     not_learned: int = 0
     eval_ledger: dict[str, int] = field(default_factory=dict)
+    unread: str = ""
+    """Which lists in the files are not read, if any are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class _Rows:
     format: FormatName = "unknown"
     total: int = 0
     not_learned: int = 0
+    unread: str = ""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -196,6 +199,7 @@ def _read(
     if report.error:
         raise UserError(report.error)
     rows.not_learned = report.usable - len(rows)
+    rows.unread = " ".join(one.message for one in report.problems if one.code == "unread-lists")
     return rows
 
 
@@ -265,6 +269,7 @@ def _ledger(
         longest=max((row.longest for row in train), default=0),
         not_learned=rows.not_learned,
         eval_ledger={} if held is rows else held.reasons,
+        unread=rows.unread,
     )
 
 

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from core.data.prepared import is_prepared, load_prepared, prepare
+from core.data.problems import KINDS
 from core.data.rows import Progress
 from core.data.tokenizer import load_tokenizer
 from core.errors import describe_os_error
@@ -84,6 +85,8 @@ def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
     else:
         _note_sources(run, recipe)
         prepared = prepare(recipe, tokenizer, run.data, partial(_tell_encoding, reporter))
+        if unread := prepared.ledger.unread:
+            reporter.warn("unread-lists", unread, KINDS["unread-lists"].remedy)
     check_memory(recipe, base, prepared, read_machine(), team.gpus, world)
     if world > 1:
         return train_together(run, recipe, team, node, reporter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,6 +90,18 @@ def test_the_ledger_is_what_was_trained_on(new_run: NewRun, train_here: TrainHer
     assert ledger["rows"] == sum(ledger["reasons"].values()) == 64
     assert ledger["train_rows"] + ledger["eval_rows"] == 64
     assert events(run, "log")[-1]["tokens"] == ledger["train_tokens"]
+
+
+def test_lists_that_are_not_read_are_told(
+    new_run: NewRun, train_here: TrainHere, rows_file: Path, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in rows_file.read_text().splitlines()]
+    data = tmp_path / "rows.json"
+    data.write_text(json.dumps({"train": rows, "test": rows[:3]}))
+    run = new_run(data={"train": [str(data)]}, training={"max_steps": 1})
+    assert train_here(run) == 0
+    (warning,) = [event for event in events(run, "warning") if event["code"] == "unread-lists"]
+    assert "Read: train. Not read: test (3)." in warning["message"]
 
 
 def test_qlora_trains_on_a_four_bit_base(
