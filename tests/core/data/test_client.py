@@ -87,9 +87,10 @@ def test_rows_of_a_big_array_are_at_hand(
     detail = client.row(count)
     assert detail.place == f"{path}, row {count}"
     assert detail.turns[0].text == f"question {count - 1}"
-    assert [one.number for one in client.rows(0, 9, search=f"question {count - 2}").rows] == [
-        count - 1
-    ]
+    words = f"question {count - 2}"
+    while not (page := client.rows(0, 9, search=words)).complete:
+        pass  # one asking looks through a part of the rows
+    assert [one.number for one in page.rows] == [count - 1]
 
 
 def test_rows_report_and_tokens(
