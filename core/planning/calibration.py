@@ -148,10 +148,10 @@ def pace_text(pace: Pace) -> str:
     """How well a speed is known, in words."""
     if pace.how == "assumed":
         return "assumed: nothing was measured on this device"
-    runs = f"{pace.runs} run{'s' if pace.runs != 1 else ''}"
+    runs = "run" if pace.runs == 1 else "runs"
     if pace.how == "measured":
-        return f"measured here ({runs})"
-    return f"measured here in {runs} of another kind"
+        return f"measured here ({pace.runs} {runs})"
+    return f"measured in {pace.runs} other {runs}"
 
 
 def calibration_for(device: str, kept: Iterable[Measurement]) -> Calibration:
