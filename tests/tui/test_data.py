@@ -107,6 +107,24 @@ async def test_problems_lead_to_their_rows(opened: Open, flawed: Path, tiny_mode
         await sees(pilot, "Rows 32")
 
 
+async def test_a_problem_of_the_whole_source_is_read_and_leads_to_no_rows(
+    opened: Open, tmp_path: Path, tiny_model: Path
+) -> None:
+    path = tmp_path / "lists.json"
+    one = [{"prompt": f"q{i}", "completion": "a"} for i in range(9)]
+    path.write_text(json.dumps({"train": one, "test": one[:4]}))
+    async with opened((80, 24), deck_for(path, tiny_model), "data") as pilot:
+        await sees(pilot, "9 usable")
+        await pilot.press("right")
+        await sees(pilot, "unread-lists")
+        codes = [problem.code for problem in pilot.app.deck.report.problems]
+        await pilot.press(*["down"] * codes.index("unread-lists"), "enter")
+        await sees(pilot, "test (4).")
+        assert "shows only these rows" not in shown(pilot)
+        await pilot.press("escape")
+        await sees(pilot, "What it means")
+
+
 async def test_hostile_rows_stay_text(opened: Open, flawed: Path, tiny_model: Path) -> None:
     async with opened((120, 36), deck_for(flawed, tiny_model), "data") as pilot:
         await sees(pilot, "31 usable")

@@ -171,6 +171,11 @@ def problem_words(problem: Problem) -> Content:
     if problem.example and problem.rows:
         said = f"Row {count_text(problem.rows[0])}: {printable(problem.example, single_line=True)}"
         example = [Content(""), Content(said)]
+    where = [
+        Content(""),
+        Content.styled(f"Rows {rows}{more}", "$text-muted"),
+        Content.assemble(("⏎", "bold $accent"), (" shows only these rows", "$text-muted")),
+    ]
     return Content("\n").join(
         [
             Content.assemble((f"{mark} {problem.code}", f"bold {style}")),
@@ -178,9 +183,7 @@ def problem_words(problem: Problem) -> Content:
             Content(printable(problem.message)),
             Content(printable(problem.remedy)),
             *example,
-            Content(""),
-            Content.styled(f"Rows {rows}{more}" if rows else "", "$text-muted"),
-            Content.assemble(("⏎", "bold $accent"), (" shows only these rows", "$text-muted")),
+            *(where if rows else []),
         ]
     )
 

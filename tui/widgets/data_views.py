@@ -260,8 +260,9 @@ class DataViews(Vertical):
 
     @on(LineTable.Opened)
     def _line_opened(self, event: LineTable.Opened) -> None:
-        if event.table.id == "problems":
-            self._filter(self._problems[event.index].code, "")
+        problem = self._problems[event.index] if event.table.id == "problems" else None
+        if problem is not None and problem.rows:
+            self._filter(problem.code, "")
             self.view = "rows"
             self.focus_list()
         else:
