@@ -376,8 +376,7 @@ async def test_a_source_that_is_not_there_is_one_sentence(opened: Open, tmp_path
         await sees(pilot, "✗")
         assert "gone.jsonl" in "".join(shown(pilot).split())
         assert "Traceback" not in shown(pilot)
-        assert pilot.app.focused is not None
-        assert pilot.app.focused.id == "path"
+        await until(pilot, lambda: pilot.app.focused and pilot.app.focused.id == "path")
 
 
 async def test_keys_without_a_source_say_what_to_do_first(opened: Open) -> None:
