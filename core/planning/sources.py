@@ -121,9 +121,8 @@ def _epochs(method: MethodName, objective: ObjectiveName, rows: int) -> str:
     if objective == "pretrain":
         return "own choice: every text once"
     if objective == "sft":
-        return f"own choice within Unsloth's 1 to 3: 2 from {FEW_ROWS:,} rows on, 1 from " + (
-            f"{MANY_ROWS:,}"
-        )
+        fewer = f"2 from {FEW_ROWS:,} rows on, 1 from {MANY_ROWS:,}"
+        return f"own choice within Unsloth's 1 to 3: {fewer}"
     return "own choice: Zephyr's recipes take 1 and 2"
 
 
