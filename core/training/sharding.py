@@ -113,6 +113,8 @@ def sharding_options(chosen: Sharding, *, checkpointing: bool, precision: str) -
                 "state_dict_type": "FULL_STATE_DICT",
                 "cpu_ram_efficient_loading": True,
             },
+            # Else every process keeps whole gradients until the last micro-batch of a step.
+            "accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}},
             "activation_checkpointing": checkpointing,
         }
     if chosen == "zero3":

@@ -13,7 +13,7 @@ import csv
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from core.memory.formula import predict_setup
@@ -189,8 +189,9 @@ def _deepspeed() -> Iterator[Row]:
     yield Row(QWEN3_14B, "lora", 4096, True, rank=64, gpus=8, sharding="zero3")
     yield Row(QWEN3_4B, "rslora", 2048, True, targets="attention", gpus=2, sharding="zero3")
     yield Row(QWEN3_4B, "last-layers", 2048, True, gpus=2, sharding="zero3")
-    yield Row(QWEN3_06B, "lora", 512, True, micro_batch=2, objective="dpo", gpus=2, sharding="zero3")
+    yield Row(QWEN3_06B, "lora", 512, True, objective="dpo", gpus=2, sharding="zero3")
     yield Row(MIXTRAL, "lora", 1024, True, gpus=8, sharding="zero3")
+    yield Row(QWEN3_MOE, "lora", 2048, True, gpus=8, sharding="zero3")
     yield Row(LLAMA_70B, "lora", 2048, True, gpus=8, sharding="zero3")
     yield Row(LLAMA_70B, "full", 2048, True, gpus=64, sharding="zero3")
 
@@ -257,12 +258,16 @@ def _row(fields: dict[str, str]) -> Row:
 
 
 def simulated(row: Row) -> Row:
-    """The row with what the simulation says."""
+    """The row with what the simulation says. DeepSpeed begins anew only in a new process."""
+    if row.sharding == "zero3":
+        from core.memory.simulated import simulate as in_a_child
+
+        found = in_a_child(row.setup)
+        return replace(row, simulated=found.allocated, reserved=found.reserved)
     from core.memory.simulation.worker import simulate
 
-    found = simulate(row.setup)
-    fields = {**asdict(row), "simulated": found["allocated"], "reserved": found["reserved"]}
-    return Row(**fields)
+    here = simulate(row.setup)
+    return replace(row, simulated=here["allocated"], reserved=here["reserved"])
 
 
 def write(rows: list[Row], place: Path = TABLE) -> None:

@@ -149,7 +149,8 @@ def compare(case: Case, folder: Path, sharding: str) -> bool:
     ):
         if worker.main([str(one.path)]) != 0:
             raise RuntimeError("one process could not train")
-    train_in_parts(parts, one, cpu_parts=sharding, first_is_best=case.earlier, fused_head=case.fused)
+    odd = {"first_is_best": case.earlier, "fused_head": case.fused}
+    train_in_parts(parts, one, cpu_parts=sharding, **odd)
     found = apart(parts, one)
     merged = finish.main([str(parts.path)]) == 0
     fits = merged and max(found.values()) <= TOLERANCES[case.precision]

@@ -29,9 +29,9 @@ Replacement = Callable[..., Any]
 
 class Recorder(TorchDispatchMode):  # type: ignore[misc]
     """Logs (key, bytes) and (key, -1); `phases[key]` is the phase in which `key` was allocated, and
-    `streams[key]` the stream, where it is not the one that computes.
+    `streams[key]` the stream, where it is not the one that computes: `stream` says which.
 
-    What is allocated lies on `stream`. `replacements` answers for operations that have no meta kernel; `composites` are made of
+    `replacements` answers for operations that have no meta kernel; `composites` are made of
     others, whose results are logged as well.
     """
 

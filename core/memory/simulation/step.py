@@ -213,7 +213,7 @@ def optimizer_states(model: nn.Module, optimizer: str) -> list[Tensor]:
 def states_of(own: Tensor, optimizer: str, *, whole: bool = False) -> list[Tensor]:
     """Those of one parameter; `whole` ones stay in 32 bits. What is paged lies beside torch's
     memory."""
-    if optimizer == "sgd" or optimizer == "paged-adamw-8bit" and own.numel() >= SMALLEST_PAGED:
+    if optimizer == "sgd" or (optimizer == "paged-adamw-8bit" and own.numel() >= SMALLEST_PAGED):
         return []
     if optimizer == "adamw":
         counter = torch.empty((), device="meta")  # of the fused kernel's steps

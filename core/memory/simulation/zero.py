@@ -8,6 +8,7 @@ events, whose order is all that is kept: the recorder notes on which stream a bu
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
@@ -90,7 +91,7 @@ class _Meta(CPU_Accelerator):  # type: ignore[misc]
     def device_count(self) -> int:
         return 1
 
-    def Stream(self, *arguments: Any, **options: Any) -> _Stream:  # noqa: N802 - as torch names it
+    def Stream(self, *arguments: Any, **options: Any) -> _Stream:
         self._streams.append(_Stream(len(self._streams)))
         return self._streams[-1]
 
@@ -118,18 +119,23 @@ class _Meta(CPU_Accelerator):  # type: ignore[misc]
 def as_deepspeed(recorder: Recorder) -> Iterator[None]:
     """DeepSpeed takes the meta device for its accelerator, and every step for a good one."""
     before = real_accelerator.ds_accelerator
-    real_accelerator.set_accelerator(_Meta(recorder))
     with ExitStack() as stack:
+        stack.enter_context(patch.dict(os.environ, RANK="0", LOCAL_RANK="0"))
         for owner, name, stand_in in (
-            (Tensor, "record_stream", lambda tensor, stream: None),
+            (Tensor, "record_stream", _nothing),
             (torch, "get_autocast_dtype", lambda device: torch.bfloat16),
-            (partitioned_param_coordinator, "assert_ints_same_as_other_ranks", lambda ids: None),
+            (partitioned_param_coordinator, "assert_ints_same_as_other_ranks", _nothing),
             (stage3, "is_invalid_grad_norm", lambda norm: False),
-            (adam, "_device_dtype_check_for_fused", lambda *arguments, **options: None),
+            (adam, "_device_dtype_check_for_fused", _nothing),
         ):
             stack.enter_context(patch.object(owner, name, stand_in))
+        stack.callback(real_accelerator.set_accelerator, before)
+        real_accelerator.set_accelerator(_Meta(recorder))
         yield
-    real_accelerator.set_accelerator(before)
+
+
+def _nothing(*arguments: Any, **options: Any) -> None:
+    """Nothing is compared with who is not there, and nobody waits."""
 
 
 class ZeroStep(Step):

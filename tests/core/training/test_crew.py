@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.utils import GradientAccumulationPlugin
+from transformers.trainer_pt_utils import AcceleratorConfig
 
 from core.errors import UserError
 from core.hardware.machine import Gpu, Machine
@@ -205,6 +207,8 @@ def test_the_options_of_the_trainer() -> None:
     fsdp = sharding_options("fsdp", checkpointing=True, precision="bf16")
     assert fsdp["activation_checkpointing"] is True
     assert "activation_checkpointing" not in fsdp["fsdp_config"]  # it would hide the adapter
+    accumulation = AcceleratorConfig(**fsdp["accelerator_config"]).gradient_accumulation_kwargs
+    assert GradientAccumulationPlugin(num_steps=1, **accumulation).sync_each_batch
     zero = sharding_options("zero3", checkpointing=False, precision="fp32")
     assert zero["deepspeed"]["zero_optimization"]["stage"] == 3
     assert zero["bf16"] is False
