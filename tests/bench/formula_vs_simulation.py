@@ -188,7 +188,6 @@ def _deepspeed() -> Iterator[Row]:
     yield Row(LLAMA_8B, "full", 2048, True, accumulates=True, gpus=16, sharding="zero3")
     yield Row(QWEN3_14B, "lora", 4096, True, rank=64, gpus=8, sharding="zero3")
     yield Row(QWEN3_4B, "rslora", 2048, True, targets="attention", gpus=2, sharding="zero3")
-    yield Row(QWEN3_4B, "last-layers", 2048, True, gpus=2, sharding="zero3")
     yield Row(QWEN3_06B, "lora", 512, True, objective="dpo", gpus=2, sharding="zero3")
     yield Row(MIXTRAL, "lora", 1024, True, gpus=8, sharding="zero3")
     yield Row(QWEN3_MOE, "lora", 2048, True, gpus=8, sharding="zero3")
