@@ -142,9 +142,8 @@ def main() -> None:
         )
     write(rows)
     errors = sorted(abs(row.error) for row in rows)
-    print(
-        f"{len(rows)} runs: {statistics.median(errors):.2%} in the median, {errors[-1]:.2%} at worst"
-    )
+    median = statistics.median(errors)
+    print(f"{len(rows)} runs: {median:.2%} in the median, {errors[-1]:.2%} at worst")
 
 
 if __name__ == "__main__":
