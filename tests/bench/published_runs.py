@@ -35,6 +35,7 @@ TABLE = Path(__file__).with_suffix(".csv")
 MODEL, ROWS, LENGTH = "meta-llama/Llama-3.2-3B", 4, 768
 ALL_ROWS, ALL_TOKENS = 20_000, 4_198_051  # of rows batched by length: hardly padded
 GPU = "L40S"
+NUMBERS = ("rank", "virtual_tokens", "trained", "measured", "seconds", "simulated")
 ATTENTION, MLP = ("q_proj", "v_proj"), ("gate_proj", "up_proj", "down_proj")
 
 
@@ -143,11 +144,7 @@ def known_rows() -> list[Row]:
             Row(
                 each["run"],
                 each["method"],  # type: ignore[arg-type]
-                *(
-                    int(each[name])
-                    for name in ("rank", "virtual_tokens", "trained", "measured", "seconds")
-                ),
-                int(each["simulated"] or 0),
+                *(int(each[name]) for name in NUMBERS),
             )
             for each in csv.DictReader(lines)
         ]
@@ -163,11 +160,8 @@ def write(rows: list[Row]) -> None:
         writer = csv.DictWriter(file, [*asdict(rows[0]), "error", "predicted_seconds"])
         writer.writeheader()
         for row in rows:
-            found = {
-                "error": f"{row.error:+.4f}",
-                "predicted_seconds": round(row.predicted_seconds),
-            }
-            writer.writerow({**asdict(row), **found})
+            fields = {**asdict(row), "error": f"{row.error:+.4f}"}
+            writer.writerow({**fields, "predicted_seconds": round(row.predicted_seconds)})
 
 
 def main() -> None:
