@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 
+from core.memory.simulated import LOWER, UPPER
 from core.planning.calibration import ASSUMED
 from tests.bench.published_runs import known_rows, simulated
 
@@ -16,6 +17,8 @@ def test_the_simulation_agrees_with_what_was_measured_on_a_gpu() -> None:
     errors = [abs(row.error) for row in rows]
     assert statistics.median(errors) <= MEDIAN
     assert max(errors) <= WORST
+    for row in rows:
+        assert LOWER * row.simulated <= row.measured <= UPPER * row.simulated, row.run
 
 
 def test_every_time_lies_in_the_range_that_is_shown_where_nothing_was_measured() -> None:
