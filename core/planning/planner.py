@@ -78,7 +78,7 @@ def plan(
         candidates[0] = replace(candidates[0], why=recommend(candidates[0]))
     closest = min(candidates, key=lambda c: c.prediction.high, default=None)
     return Plan(
-        device=gpu or _device(machine, basis),
+        device=basis.device if gpu else _device(machine, basis),
         free_bytes=basis.free_bytes,
         on_gpu=basis.on_gpu,
         candidates=tuple(candidates),
@@ -188,6 +188,8 @@ def _note(
             notes.append(f"expect about {duration_text(seconds)}, and small models only")
     elif basis.free_bytes < 2 * GIB:
         notes.append(f"Only {bytes_text(basis.free_bytes)} of GPU memory are free")
+    if len({c.model.id for c in candidates}) == 1 and candidates[0].model.caveat:
+        notes.append(candidates[0].model.caveat)
     if basis.on_gpu and basis.flops is None:
         what = "This GPU's speed is not known" if basis.device else UNNAMED
         notes.append(f"{what}, so no times are given")

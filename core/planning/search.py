@@ -115,21 +115,23 @@ def _quickest(start: Settings) -> Candidate:
             fitting = _fitting(replace(start, optimizer=optimizer))
             if fitting:
                 best = min(fitting, key=lambda c: (effort_of(c), c.gradient_checkpointing))
-                return _packed_if_quicker(best)
+                return _with_less_padding_if_quicker(best)
     return priced(leanest, prediction)
 
 
-def _packed_if_quicker(found: Candidate) -> Candidate:
-    """Under a mask, packed rows save their padding and pay for attention over one another, the
-    more the more of them there are."""
+def _with_less_padding_if_quicker(found: Candidate) -> Candidate:
+    """Fewer rows have less padding, and fill a device less. Under a mask, packed rows save all of
+    theirs and pay for attention over one another, the more the more of them there are."""
     settings = settings_of(found)
     most = 1 - 1 / padded(settings.micro_batch, settings.basis.padding)
-    if found.packed or most <= WORTH_IT or True not in packings(settings):
+    if found.packed or most <= WORTH_IT:
         return found
     enough = effort_of(found) * (1 - WORTH_IT)
-    packed = settings.with_packing(True)
-    tries = [(effort(each), each) for each in map(packed.with_rows, halves(settings.micro_batch))]
-    for seconds, each in sorted(tries, key=lambda pair: pair[0]):
+    ways = [settings.with_rows(rows) for rows in halves(settings.micro_batch // 2)]
+    if True in packings(settings):
+        packed = settings.with_packing(True)
+        ways += [packed.with_rows(rows) for rows in halves(settings.micro_batch) if rows > 1]
+    for seconds, each in sorted(((effort(way), way) for way in ways), key=lambda pair: pair[0]):
         if seconds > enough:
             break
         prediction = predicted(each)
@@ -158,13 +160,23 @@ def _fitting(start: Settings) -> list[Candidate]:
 
 
 def default_length(basis: Basis, card: ModelCard) -> int:
-    """Long enough for every row up to 2,048 tokens; beyond that for 95 rows in 100, but for texts,
-    which are split."""
+    """Long enough for every row up to 2,048 tokens; beyond that for 95 rows in 100, and no longer
+    than what cuts as few. Texts are split instead."""
     wanted = basis.max_tokens
     if wanted > USUAL_LENGTH:
-        wanted = USUAL_LENGTH if basis.objective == "pretrain" else max(USUAL_LENGTH, basis.p95)
+        wanted = USUAL_LENGTH
+        if basis.objective != "pretrain":
+            wanted = _no_longer_than_helps(basis, max(USUAL_LENGTH, basis.p95))
     wanted = -(-max(wanted, LENGTH_STEP) // LENGTH_STEP) * LENGTH_STEP
     return min(wanted, card.shape.context or wanted)
+
+
+def _no_longer_than_helps(basis: Basis, length: int) -> int:
+    """The shortest length that leaves as many rows whole: a single one that is cut anyway does not
+    make the others' memory."""
+    cut = dict(basis.cut_at)
+    as_few = (at for at in cut if at < length and cut[at] == cut.get(length))
+    return min(as_few, default=length)
 
 
 def _largest_fitting(settings: Settings) -> tuple[Settings, Prediction] | None:
