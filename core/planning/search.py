@@ -36,10 +36,11 @@ such attention costs is no better than that."""
 
 
 def optimizers(settings: Settings) -> tuple[str, ...]:
-    """Those that are tried, the usual first: an adapter's states are too small to compress, and
-    states in 8 bits cannot be split."""
+    """Those that are tried, the usual first: an adapter's states are too small to compress, states
+    in 8 bits cannot be split, and only a GPU has RAM to page them to."""
     weights = METHODS[settings.method].kind == "weights"
-    return ("adamw", "paged-adamw-8bit") if weights and not settings.in_parts else ("adamw",)
+    packed = weights and settings.basis.on_gpu and not settings.in_parts
+    return ("adamw", "paged-adamw-8bit") if packed else ("adamw",)
 
 
 def checkpointings(method: MethodName) -> tuple[bool, ...]:

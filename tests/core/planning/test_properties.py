@@ -14,7 +14,7 @@ from core.planning.candidates import Basis, Candidate
 from core.planning.data import DataSize
 from core.planning.defaults import defaults
 from core.planning.elsewhere import rented
-from core.planning.front import ALIKE
+from core.planning.front import ALIKE, front
 from core.planning.levers import _choices, levers_for
 from core.planning.planner import plan, retune
 from core.planning.presets import candidate_of
@@ -209,6 +209,13 @@ def test_fewer_rows_at_a_time_where_padding_costs_more() -> None:
     quick = candidate_for(card, "lora", on_cpu, 512)
     others = [retune(quick, micro_batch=rows, packing=False).seconds for rows in (1, 2, 4)]
     assert quick.seconds <= min(others) < others[-1]
+
+
+def test_a_cpu_pages_no_states_to_its_own_memory() -> None:
+    on_cpu = replace(basis(3), on_gpu=False, flops=220e9)
+    card = card_for("HuggingFaceTB/SmolLM2-135M-Instruct")
+    assert {one.optimizer for one in front(card, "full", on_cpu)} <= {"adamw"}
+    assert candidate_for(card, "full", replace(on_cpu, free_bytes=GIB)).optimizer == "adamw"
 
 
 def test_what_has_to_be_downloaded_takes_its_time() -> None:
