@@ -16,12 +16,12 @@ from core.models.catalogue import ModelCard
 from core.planning.candidates import Basis, Candidate
 from core.planning.search import (
     checkpointings,
-    default_length,
     halves,
     lengths_that_cut_few,
     optimizers,
     packings,
     start_at,
+    whole_length,
 )
 from core.planning.settings import Settings, effort_of, priced
 
@@ -52,7 +52,7 @@ def front(
 def _settings(
     card: ModelCard, method: MethodName, basis: Basis, seq_length: int | None, sharding: Sharding
 ) -> Iterator[Settings]:
-    whole = seq_length or default_length(basis, card)
+    whole = whole_length(basis, card, seq_length)
     lengths = [whole] if seq_length else [whole, *lengths_that_cut_few(basis, whole)[:2]]
     start = start_at(card, method, basis, whole, sharding)
     for length, packing, optimizer, checkpointing, micro in product(

@@ -96,12 +96,16 @@ def gpu_named(name: str, memory: int | None = None) -> GpuModel | None:
     matching = [
         gpu for gpu in known_gpus() if words.issuperset(gpu.match) and another.issubset(gpu.match)
     ]
-    if memory is None and not matching:  # a person leaves words out
-        matching = sorted(_meant_by(words), key=lambda gpu: len(gpu.match))[:1]
+    if memory is None and not matching:
+        matching = _meant_by(words)
     if memory is not None:
         matching = [g for g in matching if abs(g.memory - memory) < MEMORY_TOLERANCE * g.memory]
     return max(matching, key=lambda gpu: len(gpu.match), default=None)
 
 
 def _meant_by(words: set[str]) -> list[GpuModel]:
-    return [gpu for gpu in known_gpus() if words and words.issubset(gpu.match)]
+    """The one that a person means who leaves words out, where that is one."""
+    found = [gpu for gpu in known_gpus() if words and words.issubset(gpu.match)]
+    fewest = min((len(gpu.match) for gpu in found), default=0)
+    plain = [gpu for gpu in found if len(gpu.match) == fewest]
+    return plain if len(plain) == 1 else []

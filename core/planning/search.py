@@ -64,7 +64,7 @@ def candidate_for(
 ) -> Candidate:
     """The quickest setting that fits. Where none does, the longest length below that cuts few
     rows; where none of those does either, the leanest there is."""
-    length = seq_length or default_length(basis, card)
+    length = whole_length(basis, card, seq_length)
     whole = start_at(card, method, basis, length, sharding)
     found = _quickest(whole)
     if found.fits or seq_length is not None:
@@ -77,7 +77,7 @@ def start_at(
     card: ModelCard, method: MethodName, basis: Basis, length: int, sharding: Sharding
 ) -> Settings:
     """With the usual hyper-parameters. A method that cannot be split so has a copy on each GPU."""
-    hyper = defaults(basis.rows, card.shape.parameters, method, basis.objective)
+    hyper = defaults(basis.rows, card.shape.parameters, method, basis.objective, basis.gpus)
     start = Settings(card, method, hyper, basis, length, sharding=sharding)
     return replace(start, sharding="auto") if sharding_refusal(start, sharding) else start
 
@@ -158,6 +158,13 @@ def _fitting(start: Settings) -> list[Candidate]:
             if largest[0].micro_batch == _most_rows(start):
                 break  # computing anything twice could only take longer
     return found
+
+
+def whole_length(basis: Basis, card: ModelCard, wanted: int | None) -> int:
+    """The length asked for, as far as the model's positions reach; else the usual one."""
+    if wanted is None:
+        return default_length(basis, card)
+    return min(wanted, card.shape.context or wanted)
 
 
 def default_length(basis: Basis, card: ModelCard) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import gcd
 
 from core.errors import UserError
 from core.memory.formula import predict_setup
@@ -52,8 +53,11 @@ class Settings:
     sharding: Sharding = "auto"
 
     def with_rows(self, micro_batch: int) -> Settings:
-        """Another micro-batch, the effective batch kept."""
+        """Another micro-batch, the effective batch kept; several GPUs share its rows evenly."""
         accumulation = max(1, -(-self.hyper.effective_batch // micro_batch))
+        if self.basis.gpus > 1:
+            even = self.basis.gpus // gcd(self.basis.gpus, micro_batch)
+            accumulation = -(-accumulation // even) * even
         return Settings(  # three times as fast as `replace`, and called for every candidate
             self.card,
             self.method,

@@ -92,6 +92,17 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(words: list[str], sentence
         asked(*words)
 
 
+def test_an_architecture_that_is_not_known_is_said_to_be_assumed(tmp_path: Path) -> None:
+    folder = tmp_path / "novel"
+    folder.mkdir()
+    config = {"model_type": "novel", "hidden_size": 64, "num_hidden_layers": 2,
+              "num_attention_heads": 4, "vocab_size": 256}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    words = ["--model", str(folder), "--method", "lora"]
+    assert "novel is not an architecture known here" in asked(*words)
+    assert "as if it were built like Llama" in as_json(*words)["assumed"]
+
+
 def test_several_gpus_are_simulated_in_a_process_of_their_own() -> None:
     words = ["--model", "HuggingFaceTB/SmolLM2-135M", "--method", "lora", "--gpus", "2"]
     words += ["--sharding", "fsdp", "--seq-length", "128"]

@@ -180,6 +180,16 @@ def test_drivers_names_find_their_gpu(driver: str, gib: float, name: str | None)
     assert (gpu.name if gpu else None) == name
 
 
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [("4090", "RTX 4090"), ("5070", "RTX 5070"), ("5070 ti", "RTX 5070 Ti"), ("a6000", "RTX A6000"),
+     ("rtx", None), ("", None), ("RTX 3060 Ti", "RTX 3060 Ti"), ("h100", "H100 PCIe")],
+)  # fmt: skip
+def test_a_person_may_leave_words_out_where_one_card_is_meant(typed: str, name: str | None) -> None:
+    gpu = gpu_named(typed)
+    assert (gpu.name if gpu else None) == name
+
+
 def test_every_gpu_preset_is_found_by_its_own_name() -> None:
     for gpu in known_gpus():
         words = " ".join((gpu.name, *gpu.match))

@@ -21,7 +21,9 @@ from core.planning.presets import candidate_of
 from core.planning.recipes import recipe_for
 from core.planning.search import candidate_for, default_length
 from core.planning.settings import Settings, priced
+from core.planning.sources import BY_HAND, sources
 from core.recipe import parse_recipe
+from core.training.together import shared
 from core.units import GIB
 from tests.core.planning.test_planner import machine
 
@@ -144,6 +146,25 @@ def test_a_written_recipe_is_predicted_and_timed_as_it_was_planned() -> None:
         again = candidate_of(parse_recipe(recipe.model_dump(), "it"), result.basis)
         assert again.prediction == star.prediction
         assert (again.seconds, again.dollars) == (star.seconds, star.dollars)
+
+
+@pytest.mark.parametrize("gpus", [2, 3, 5, 6, 8, 12, 64])
+def test_the_rows_of_a_step_are_shared_evenly_as_the_trainer_wants(gpus: int) -> None:
+    result = plan(machine(), MIXED, gpu="H100 SXM", gpus=gpus, methods=["lora"])
+    star = result.candidates[0]
+    assert BY_HAND not in sources(star).values()
+    for one in (star, retune(star, micro_batch=8), retune(star, micro_batch=1)):
+        recipe = recipe_for(one, name="x", sources=["rows.jsonl"], rows=MIXED.rows)
+        part = shared(recipe, gpus).training
+        assert part.effective_batch * gpus == recipe.training.effective_batch
+        assert part.micro_batch <= one.micro_batch
+
+
+def test_no_length_reaches_beyond_the_models_positions() -> None:
+    card = card_for("bigscience/bloom-1b7")
+    assert candidate_for(card, "lora", basis(24), 12_000).seq_length == card.shape.context
+    assert {one.seq_length for one in front(card, "lora", basis(24), 12_000)} == {2048}
+    assert candidate_for(card, "lora", basis(24), 512).seq_length == 512
 
 
 def test_dollars_are_time_by_price_everywhere() -> None:
