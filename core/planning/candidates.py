@@ -77,8 +77,9 @@ class Basis:
         for this length but for a shorter one. None where nothing is known of it."""
         if length >= self.max_tokens or self.objective == "pretrain":
             return 0.0
-        most = [rows / self.rows for at, rows in self.cut_at if at <= length and self.rows]
-        most += [FEW] if length >= self.p95 and length not in dict(self.cut_at) else []
+        counted = dict(self.cut_at)
+        most = [rows / self.rows for at, rows in counted.items() if at <= length and self.rows]
+        most += [FEW] if counted and length >= self.p95 and length not in counted else []
         return min(most, default=None)
 
     def cut_text(self, length: int) -> str:

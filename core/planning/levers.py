@@ -104,7 +104,8 @@ def _truncation(candidate: Candidate, shorter: int) -> str:
     if share == 0:
         return "nothing: no row is that long"
     if share is None:
-        return "truncates more than 5 % of the rows"
+        fewer = "fewer" if basis.p95 <= shorter else "more"
+        return f"truncates {fewer} than 5 % of the rows"
     if shorter not in dict(basis.cut_at):
         return f"truncates up to {100 * share:.0f} % of the rows"
     return f"truncates {100 * share:.0f} % of rows" if share >= 0.01 else "truncates under 1 %"

@@ -192,6 +192,7 @@ def test_a_length_that_was_not_counted_says_the_most_that_it_can_cut() -> None:
     assert found.cut_text(4096) == "2.0% of the rows"
     assert found.share_cut(6000) == 0.02
     assert found.share_cut(200) is None
+    assert replace(found, cut_at=()).share_cut(3008) is None, "of pairs the lengths are a guess"
     shares = [found.share_cut(length) or 0.0 for length in range(256, 13_000, 64)]
     assert shares == sorted(shares, reverse=True)
 
