@@ -116,7 +116,14 @@ def _splittable(
 
 
 def _held(candidate: Candidate, sharding: Sharding) -> Candidate:
-    """The GPUs hold it so, where that is asked for. UserError where they cannot."""
+    """The GPUs hold it so, where that is asked for. UserError where they cannot, or where they
+    cannot share the rows of its steps."""
+    rows, gpus = candidate.hyper.effective_batch, candidate.basis.gpus
+    if rows % gpus:
+        raise UserError(
+            f"{gpus} GPUs cannot share the {rows} rows of a step of this recipe evenly.",
+            f"Choose a number of GPUs that divides {rows}.",
+        )
     if why := sharding_refusal(settings_of(candidate), sharding):
         raise UserError(why, "Choose another sharding, or auto.")
     return candidate if sharding == "auto" else retune(candidate, sharding=sharding)

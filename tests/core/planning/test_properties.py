@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from core.errors import UserError
 from core.memory.formula import predict_setup
 from core.memory.setup import Setup
 from core.methods import METHODS, MethodName
@@ -17,7 +18,7 @@ from core.planning.elsewhere import rented
 from core.planning.front import ALIKE, front
 from core.planning.levers import _choices, levers_for
 from core.planning.planner import plan, retune
-from core.planning.presets import candidate_of
+from core.planning.presets import candidate_of, load_preset
 from core.planning.recipes import recipe_for
 from core.planning.search import candidate_for, default_length
 from core.planning.settings import Settings, priced
@@ -158,6 +159,13 @@ def test_the_rows_of_a_step_are_shared_evenly_as_the_trainer_wants(gpus: int) ->
         part = shared(recipe, gpus).training
         assert part.effective_batch * gpus == recipe.training.effective_batch
         assert part.micro_batch <= one.micro_batch
+
+
+def test_a_recipe_whose_steps_cannot_be_shared_is_refused() -> None:
+    recipe = load_preset("chat-24gb")
+    with pytest.raises(UserError, match="3 GPUs cannot share the 16 rows"):
+        plan(machine(), MIXED, gpu="H100 SXM", gpus=3, recipe=recipe)
+    assert plan(machine(), MIXED, gpu="H100 SXM", gpus=4, recipe=recipe).recommended == 0
 
 
 def test_no_length_reaches_beyond_the_models_positions() -> None:
