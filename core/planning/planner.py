@@ -28,8 +28,6 @@ from core.units import GIB, bytes_text, duration_text
 
 OFFERED: tuple[MethodName, ...] = ("lora", "qlora", "full")
 """What is planned for unless somebody asks for other methods."""
-DORA_FROM_ROWS = 2_000
-"""From where on DoRA's little gain is worth its time."""
 MOST_PARAMETERS_ON_CPU = 2e9
 UNNAMED = 'No GPU was named (--gpu "RTX 4090" does, beside --vram)'
 
@@ -91,9 +89,7 @@ def plan(
 
 def _offered(basis: Basis) -> tuple[MethodName, ...]:
     """Few and sensible: 4-bit on a CPU saves memory that small models do not need."""
-    if not basis.on_gpu:
-        return tuple(method for method in OFFERED if method != "qlora")
-    return (*OFFERED, "dora") if basis.rows >= DORA_FROM_ROWS else OFFERED
+    return tuple(method for method in OFFERED if basis.on_gpu or method != "qlora")
 
 
 def _splittable(
