@@ -75,6 +75,7 @@ def card_for(model: str) -> ModelCard:
 
     UserError when nothing here knows the model's shape.
     """
+    from core.models.folder import check_local
     from core.models.hub_cache import snapshot
     from core.models.locate import is_local
 
@@ -82,6 +83,8 @@ def card_for(model: str) -> ModelCard:
     if preset is not None:
         return replace(preset, cached=_is_cached(model))
     folder = Path(model).expanduser() if is_local(model) else snapshot(model)
+    if is_local(model) and folder is not None and not (folder / "config.json").is_file():
+        check_local(folder, weights=False)  # says what it is instead
     if folder is None or not (folder / "config.json").is_file():
         raise UserError(
             f"The size of {model} is not known here: it is no preset and not on this machine.",

@@ -75,6 +75,8 @@ def test_objectives_and_gpus_have_their_price() -> None:
     [
         (["--method", "loha", "--bits", "4"], "LoHa trains on a base of 16 or 8 bits, not of 4"),
         (["--method", "lora", "--targets", "nonsense"], "no layer called nonsense"),
+        (["--method", "lora", "--targets", "q_proj,nonsense"], "no layer called nonsense"),
+        (["--method", "last-layers", "--layers", "99"], "has 36 layers, not 99"),
         (["--method", "lora", "--sharding", "fsdp"], "over several GPUs"),
         (["--method", "qlora", "--gpus", "2", "--sharding", "zero3"], "ZeRO-3 cannot split"),
         (

@@ -85,9 +85,7 @@ def _setup(shape: ModelShape, method: MethodName, choices: dict[str, Any]) -> Se
     """What was asked for, with all that contradicts itself refused."""
     from core.memory.setup import Setup
     from core.memory.sharding import check_sharding
-    from core.memory.trainable import adapted_linears
     from core.methods import refusal
-    from core.models.families import linears
 
     bits = int(choices.pop("bits") or 0) or None
     if why := refusal(method, bits):  # type: ignore[arg-type]
@@ -104,14 +102,28 @@ def _setup(shape: ModelShape, method: MethodName, choices: dict[str, Any]) -> Se
         **choices,
     )
     check_sharding(setup)
-    adapted = adapted_linears(setup.shape, method, setup.targets)
-    if METHODS[method].kind == "adapter" and not adapted:
-        names = ", ".join(each.name for each in linears(setup.shape))
+    if METHODS[method].kind == "adapter":
+        _check_targets(setup)
+    if method == "last-layers" and setup.layers > shape.layers:
         raise UserError(
-            f"This model has no layer called {targets}.",
-            f"Its layers are {names}; or give all-linear, attention or attention-all.",
+            f"This model has {shape.layers} layers, not {setup.layers}.", "Lower --layers."
         )
     return setup
+
+
+def _check_targets(setup: Setup) -> None:
+    """UserError where the model lacks one of the layers, as the trainer will say."""
+    from core.memory.trainable import adapted_linears
+    from core.models.families import linears
+
+    there = [each.name for each in linears(setup.shape)]
+    named = setup.targets if isinstance(setup.targets, tuple) else ()
+    absent = [name for name in named if name not in there]
+    if absent or not adapted_linears(setup.shape, setup.method, setup.targets):
+        raise UserError(
+            f"This model has no layer called {', '.join(absent) or setup.targets}.",
+            f"Its layers are {', '.join(there)}; or give all-linear, attention or attention-all.",
+        )
 
 
 HOW = {"formula": "by formula", "simulated": "simulated", "measured": "measured"}

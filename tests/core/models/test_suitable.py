@@ -121,6 +121,22 @@ def test_gpt2_calls_everything_otherwise() -> None:
     assert shape.tied
 
 
+def test_a_place_that_is_no_model_says_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}")
+    (tmp_path / "gguf").mkdir()
+    (tmp_path / "gguf" / "model.gguf").touch()
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    for place, says in (
+        ("nowhere", "There is no folder"),
+        ("rows.jsonl", "is a file, not a model's folder"),
+        ("gguf", "is a GGUF file"),
+        ("adapter", "holds only an adapter"),
+    ):
+        with pytest.raises(UserError, match=says):
+            card_for(str(tmp_path / place))
+
+
 def test_nesting_without_end_is_no_json(model_folder: Path) -> None:
     (model_folder / "config.json").write_text("[" * 200_000)
     with pytest.raises(UserError, match="not valid JSON"):
