@@ -198,18 +198,19 @@ def moments(setup: Setup, profile: Profile, device: Device) -> list[Moment]:
     layer, count, gradients = profile.layer, profile.differentiated, profile.gradients
     saved = layer.saved(tokens, length)
     forward, backward = layer.forward_peak(tokens, length), layer.backward_peak(tokens, length)
-    shared = (profile.rotation + profile.mask * length) * tokens
+    shared: float = (profile.rotation + profile.mask * length) * tokens
     if setup.checkpointed:
         each = own = (profile.inputs + layer.escapes) * tokens
         shared += profile.embedded * tokens
+        shared += (setup.shape.layers - count) * each  # frozen layers below keep their input too
         less = 0.0
         last = first = max(forward + profile.unwound * tokens, backward)
     else:
         each, own, less = saved, 0.0, profile.first_less * tokens
         last, first = max(forward, backward), backward
     kept = shared - less + (count - 1) * each
-    before = gradients if setup.accumulates else 0
-    begun = gradients if setup.accumulates else profile.head or gradients / count
+    before = gradients if setup.keeps_gradients else 0
+    begun = gradients if setup.keeps_gradients else profile.head or gradients / count
     computed = loss_bytes(
         profile, setup.rows * setup.seq_length, device, whole=setup.of_preferences
     )
@@ -221,7 +222,7 @@ def moments(setup: Setup, profile: Profile, device: Device) -> list[Moment]:
         Moment("last", begun, kept + own + saved, 0, last - saved),
         Moment(
             "first",
-            gradients - (0 if setup.accumulates else profile.embedded_last),
+            gradients - (0 if setup.keeps_gradients else profile.embedded_last),
             shared - less + own + saved,
             0,
             first - saved,
@@ -288,6 +289,7 @@ def profile_of(setup: Setup) -> Profile:
         setup.method == "prefix"
         or setup.one_mask
         or setup.seq_length > (window(setup.shape) or setup.seq_length),
+        setup.in_parts and setup.sharding == "zero3",
     )
 
 
@@ -303,6 +305,7 @@ def _profile(
     layers: int,
     virtual_tokens: int,
     masked: bool,
+    inputs_kept: bool,
 ) -> Profile:
     adapted = adapted_linears(shape, method, targets)
     trained = trainable(shape, method, rank, adapted, layers=layers, virtual_tokens=virtual_tokens)
@@ -318,7 +321,7 @@ def _profile(
         gradients=held,
         states=states,
         paged=paged,
-        layer=decoder_layer(shape, method, bits, rank, adapted, dropout, masked),
+        layer=decoder_layer(shape, method, bits, rank, adapted, dropout, masked, inputs_kept),
         differentiated=min(layers, shape.layers) if method == "last-layers" else shape.layers,
         inputs=2 * shape.hidden,
         last_norm=4 * shape.hidden,

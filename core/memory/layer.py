@@ -9,7 +9,7 @@ every architecture of the presets and every method; another holds the peaks to t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from core.memory.costs import Cost, Layer, Operation, layer_of
@@ -43,6 +43,7 @@ class _Builder:
     adapted: frozenset[str]
     dropout: bool
     masked: bool = False
+    inputs_kept: bool = False
     operations: list[Operation] = field(default_factory=list)
 
     @property
@@ -75,7 +76,7 @@ class _Builder:
         )
 
     def cost(self, linear: Linear) -> LinearCost:
-        return linear_cost(
+        found = linear_cost(
             linear,
             self.method,
             self.bits,
@@ -84,6 +85,7 @@ class _Builder:
             dropout=self.dropout,
             packed=packed_bits(self.shape, self.bits),
         )
+        return replace(found, keeps_input=found.keeps_input or self.inputs_kept)
 
     def linears(
         self, group: list[Linear], *, live: float, pending: float, held: bool = False
@@ -122,12 +124,13 @@ def decoder_layer(
     adapted: tuple[Linear, ...],
     dropout: bool = False,
     masked: bool = False,
+    inputs_kept: bool = False,
 ) -> Layer:
     """The layer as `method` trains it on a base of so many bits; `dropout` is the adapters'.
     `masked`: a prefix, or a window that the row is longer than, keeps attention from its fastest
-    kernel."""
+    kernel. `inputs_kept`: frozen linears keep theirs too."""
     roles = frozenset(linear.role for linear in adapted)
-    builder = _Builder(shape, method, bits, rank, roles, dropout, masked)
+    builder = _Builder(shape, method, bits, rank, roles, dropout, masked, inputs_kept)
     _norm(builder, after=False)
     _attention(builder)
     if shape.model_type in NORMED_AFTER:

@@ -71,6 +71,11 @@ class Setup:
         return self.objective in ("dpo", "orpo")
 
     @property
+    def keeps_gradients(self) -> bool:
+        """Whether whole ones outlive a micro-batch; those of a model in parts are put in parts."""
+        return self.accumulates and not self.in_parts
+
+    @property
     def of_preferences(self) -> bool:
         """Whether the loss is one of log-probabilities, for which all logits are made."""
         return self.objective in ("dpo", "kto", "orpo")

@@ -15,6 +15,7 @@ import json
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -30,7 +31,7 @@ from core.text import printable
 from core.units import MIB
 
 WORKER = "core.memory.simulation.worker"
-LIBRARIES = ("torch", "transformers", "accelerate", "peft", "trl", "bitsandbytes")
+LIBRARIES = ("torch", "transformers", "accelerate", "peft", "trl", "bitsandbytes", "deepspeed")
 TIMEOUT = 180.0
 PATIENCE = 0.5
 LOWER, UPPER, SLACK = 0.97, 1.03, 400 * MIB  # the slack is for the context, which varies by card
@@ -48,10 +49,10 @@ class Simulation:
     def run(self) -> Prediction:
         """The prediction. UserError when it was cancelled, took too long or cannot be made."""
         check_sharding(self._setup)
-        if self._setup.in_parts and self._setup.sharding == "zero3":
+        if _runs_deepspeed(self._setup) and find_spec("deepspeed") is None:
             raise UserError(
-                "ZeRO-3 cannot be simulated: DeepSpeed splits the weights of tensors with data.",
-                "There is the prediction by formula; and fsdp, which splits the same, can be.",
+                "ZeRO-3 is simulated by DeepSpeed itself, which is not installed.",
+                "pip install deepspeed; the prediction by formula is there without it.",
             )
         place = simulations_cache() / f"{_key(self._setup)}.json"
         found = _read(place)
@@ -105,6 +106,10 @@ class Simulation:
 def simulate(setup: Setup) -> Prediction:
     """The simulated peak of one setup; blocks for some seconds unless it is known already."""
     return Simulation(setup).run()
+
+
+def _runs_deepspeed(setup: Setup) -> bool:
+    return setup.in_parts and setup.sharding == "zero3"
 
 
 def _prediction(found: dict[str, Any], beside: int, paged: int, note: str) -> Prediction:

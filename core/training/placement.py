@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import prod
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -75,8 +76,9 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
 def expert_parameters(model: nn.Module) -> int:
     """Parameters of experts that are one block a layer, of three dimensions, and no linear layer:
     adapters leave them as they are, and quantisation does too."""
-    layers = decoder_layers(model)
-    return sum(weight.numel() for weight in layers.parameters() if weight.dim() == 3)
+    # DeepSpeed leaves a parameter empty, and keeps its shape beside it.
+    shapes = (getattr(each, "ds_shape", each.shape) for each in decoder_layers(model).parameters())
+    return sum(prod(shape) for shape in shapes if len(shape) == 3)
 
 
 def _is_attention(path: str) -> bool:

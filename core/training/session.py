@@ -145,7 +145,7 @@ def _load(
     """The model with its adapter and, where they help, faster layers."""
 
     def load() -> Any:
-        with loading_for(parts):
+        with loading_for(parts, weights_dtype(recipe.model.precision)):
             loaded = load_base(base, recipe, sharded=parts != "ddp")
         return with_adapter(loaded, recipe.method, steps)
 

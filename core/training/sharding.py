@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from core.data.prepared import Prepared
 from core.errors import UserError
 from core.recipe import Recipe
@@ -69,15 +71,21 @@ def parts_identity(chosen: Sharding, world: int) -> str:
 
 
 @contextmanager
-def loading_for(chosen: Sharding) -> Iterator[None]:
+def loading_for(chosen: Sharding, dtype: torch.dtype) -> Iterator[None]:
     """For `from_pretrained`: only the first process reads the weights into its RAM, or each of
-    them only its part."""
+    them only its part, in this type."""
     if chosen == "zero3":
         from transformers.integrations import HfDeepSpeedConfig
 
-        # Counts as long as it lives. Rows are not dealt with here, but DeepSpeed wants a number.
+        # Counts as long as it lives. Rows are not dealt with here, but DeepSpeed wants a number,
+        # and would hold every part in 32 bits until the training begins.
         keep = HfDeepSpeedConfig(
-            {"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": 1}
+            {
+                "zero_optimization": {"stage": 3},
+                "train_micro_batch_size_per_gpu": 1,
+                "bf16": {"enabled": dtype is torch.bfloat16},
+                "fp16": {"enabled": dtype is torch.float16},
+            }
         )
         yield
         del keep
@@ -105,6 +113,8 @@ def sharding_options(chosen: Sharding, *, checkpointing: bool, precision: str) -
                 "state_dict_type": "FULL_STATE_DICT",
                 "cpu_ram_efficient_loading": True,
             },
+            # Else every process keeps whole gradients until the last micro-batch of a step.
+            "accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}},
             "activation_checkpointing": checkpointing,
         }
     if chosen == "zero3":

@@ -13,7 +13,7 @@ import csv
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from core.memory.formula import predict_setup
@@ -86,7 +86,7 @@ def configurations() -> list[Row]:
     """0.1B to 70B, every family, every method, lengths 512 to 16384, both ways of checkpointing."""
     return [
         *_families(), *_methods(), *_long_and_large(), *_optimizers(), *_objectives(), *_experts(),
-        *_packed(), *_copies(), *_parts(),
+        *_packed(), *_copies(), *_parts(), *_deepspeed(),
     ]  # fmt: skip
 
 
@@ -166,6 +166,35 @@ def _parts() -> Iterator[Row]:
     yield Row(LLAMA_70B, "full", 2048, True, gpus=64, sharding="fsdp")
 
 
+def _deepspeed() -> Iterator[Row]:
+    """Each GPU with a part of the model (ZeRO-3); simulated where DeepSpeed is installed."""
+    yield Row(SMOL, "lora", 512, True, gpus=2, sharding="zero3")
+    yield Row(SMOL, "full", 512, False, micro_batch=4, gpus=2, sharding="zero3")
+    yield Row(SMOL_2B, "full", 2048, True, gpus=4, sharding="zero3")
+    yield Row(SMOL_2B, "full", 1024, True, accumulates=True, gpus=2, sharding="zero3")
+    yield Row(QWEN3_06B, "full", 1024, False, gpus=2, sharding="zero3")
+    yield Row(LLAMA_1B, "lora", 1024, False, gpus=2, sharding="zero3")
+    yield Row(LLAMA_1B, "full", 2048, True, optimizer="adamw-8bit", gpus=8, sharding="zero3")
+    yield Row(LLAMA_1B, "full", 512, True, optimizer="sgd", gpus=2, sharding="zero3")
+    yield Row(GEMMA2, "lora", 1024, True, gpus=4, sharding="zero3")
+    yield Row(GEMMA3_1B, "full", 4096, True, gpus=4, sharding="zero3")
+    yield Row(QWEN2_7B, "full", 2048, True, gpus=8, sharding="zero3")
+    yield Row(PHI3, "lora", 2048, True, gpus=4, sharding="zero3")
+    yield Row(FALCON3, "full", 2048, True, micro_batch=4, gpus=4, sharding="zero3")
+    yield Row(MISTRAL, "full", 2048, False, gpus=4, sharding="zero3")
+    yield Row(LLAMA_8B, "lora", 4096, True, gpus=8, sharding="zero3")
+    yield Row(LLAMA_8B, "lora", 1024, False, rank=64, accumulates=True, gpus=4, sharding="zero3")
+    yield Row(LLAMA_8B, "full", 8192, True, gpus=8, sharding="zero3")
+    yield Row(LLAMA_8B, "full", 2048, True, accumulates=True, gpus=16, sharding="zero3")
+    yield Row(QWEN3_14B, "lora", 4096, True, rank=64, gpus=8, sharding="zero3")
+    yield Row(QWEN3_4B, "rslora", 2048, True, targets="attention", gpus=2, sharding="zero3")
+    yield Row(QWEN3_06B, "lora", 512, True, objective="dpo", gpus=2, sharding="zero3")
+    yield Row(MIXTRAL, "lora", 1024, True, gpus=8, sharding="zero3")
+    yield Row(QWEN3_MOE, "lora", 2048, True, gpus=8, sharding="zero3")
+    yield Row(LLAMA_70B, "lora", 2048, True, gpus=8, sharding="zero3")
+    yield Row(LLAMA_70B, "full", 2048, True, gpus=64, sharding="zero3")
+
+
 def _objectives() -> Iterator[Row]:
     for objective in ("dpo", "kto", "orpo"):
         yield Row(QWEN3_06B, "lora", 512, True, micro_batch=2, objective=objective)
@@ -228,12 +257,16 @@ def _row(fields: dict[str, str]) -> Row:
 
 
 def simulated(row: Row) -> Row:
-    """The row with what the simulation says."""
+    """The row with what the simulation says. DeepSpeed begins anew only in a new process."""
+    if row.sharding == "zero3":
+        from core.memory.simulated import simulate as in_a_child
+
+        found = in_a_child(row.setup)
+        return replace(row, simulated=found.allocated, reserved=found.reserved)
     from core.memory.simulation.worker import simulate
 
-    found = simulate(row.setup)
-    fields = {**asdict(row), "simulated": found["allocated"], "reserved": found["reserved"]}
-    return Row(**fields)
+    here = simulate(row.setup)
+    return replace(row, simulated=here["allocated"], reserved=here["reserved"])
 
 
 def write(rows: list[Row], place: Path = TABLE) -> None:

@@ -35,7 +35,7 @@ from core.training import finish, launch, worker
 from core.training.launch import train_together
 from core.training.reporter import Reporter
 from core.training.together import Crew
-from tests.core.training.odd_rank import first_is_best
+from tests.core.training.odd_rank import first_is_best, fused_head
 from tests.core.training.words import make_judged, make_pairs, make_rows
 from tests.tiny import make_tiny_model
 
@@ -53,15 +53,20 @@ class Case:
     objective: str = "sft"
     checkpointing: bool = False
     earlier: bool = False  # the result is the first checkpoint, as if the last were worse
+    fused: bool = False  # the head and the loss in one, as on a GPU
 
     def __str__(self) -> str:
         extra = ", checkpointing" * self.checkpointing + ", earlier weights" * self.earlier
+        extra += ", fused head" * self.fused
         return f"{self.method} {self.objective} in {self.precision}{extra}"
 
 
 CASES = (
     Case("lora"),
     Case("full"),
+    Case("lora", fused=True),
+    Case("full", fused=True),
+    Case("lora", objective="dpo", fused=True),
     Case("lora", "bf16", checkpointing=True),
     Case("full", "bf16"),
     Case("lora", objective="dpo"),
@@ -138,10 +143,14 @@ def apart(run: RunDirectory, other: RunDirectory) -> dict[str, float]:
 
 def compare(case: Case, folder: Path, sharding: str) -> bool:
     one, parts = new_run(case, folder), new_run(case, folder, gpus=2, sharding=sharding)
-    with first_is_best() if case.earlier else nullcontext():
+    with (
+        first_is_best() if case.earlier else nullcontext(),
+        fused_head() if case.fused else nullcontext(),
+    ):
         if worker.main([str(one.path)]) != 0:
             raise RuntimeError("one process could not train")
-    train_in_parts(parts, one, cpu_parts=sharding, first_is_best=case.earlier)
+    odd = {"first_is_best": case.earlier, "fused_head": case.fused}
+    train_in_parts(parts, one, cpu_parts=sharding, **odd)
     found = apart(parts, one)
     merged = finish.main([str(parts.path)]) == 0
     fits = merged and max(found.values()) <= TOLERANCES[case.precision]

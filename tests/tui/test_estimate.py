@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from core.errors import UserError
+from core.memory import simulated
 from core.memory.measured import Seen, keep
 from core.memory.setup import Setup
 from core.methods import METHODS
@@ -80,10 +81,6 @@ def test_objectives_and_gpus_have_their_price() -> None:
         (["--method", "lora", "--sharding", "fsdp"], "over several GPUs"),
         (["--method", "qlora", "--gpus", "2", "--sharding", "zero3"], "ZeRO-3 cannot split"),
         (
-            ["--method", "lora", "--gpus", "2", "--sharding", "zero3", "--simulate"],
-            "ZeRO-3 cannot be simulated",
-        ),
-        (
             ["--method", "full", "--gpus", "2", "--sharding", "fsdp", "--optimizer", "adamw-8bit"],
             "FSDP cannot split the states",
         ),
@@ -105,12 +102,20 @@ def test_an_architecture_that_is_not_known_is_said_to_be_assumed(tmp_path: Path)
     assert "as if it were built like Llama" in as_json(*words)["assumed"]
 
 
+def test_zero3_is_simulated_by_deepspeed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulated, "find_spec", lambda name: None)
+    words = ["--method", "lora", "--gpus", "2", "--sharding", "zero3"]
+    with pytest.raises(UserError, match="DeepSpeed itself, which is not installed"):
+        asked(*words, "--simulate")
+    assert as_json(*words)["how"] == "formula"
+
+
 def test_several_gpus_are_simulated_in_a_process_of_their_own() -> None:
     words = ["--model", "HuggingFaceTB/SmolLM2-135M", "--method", "lora", "--gpus", "2"]
     words += ["--sharding", "fsdp", "--seq-length", "128"]
-    simulated, formula = as_json(*words, "--simulate"), as_json(*words)
-    assert simulated["how"] == "simulated"
-    assert simulated["allocated_bytes"] == pytest.approx(formula["allocated_bytes"], rel=0.06)
+    found, formula = as_json(*words, "--simulate"), as_json(*words)
+    assert found["how"] == "simulated"
+    assert found["allocated_bytes"] == pytest.approx(formula["allocated_bytes"], rel=0.06)
 
 
 def test_what_was_measured_on_this_gpu_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:

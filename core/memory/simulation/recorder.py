@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.memory.simulation.allocator import Event
 
-Phase = Literal["activations", "loss", "workspace"]
+Phase = Literal["activations", "loss", "workspace", "gradients"]
 _ADD = torch.ops.aten.add.Tensor
 _COPY = torch.ops.aten.copy_.default
 _REFERENCES_OF_A_CALL = 4  # of a tensor that only the engine holds
@@ -29,7 +29,7 @@ Replacement = Callable[..., Any]
 
 class Recorder(TorchDispatchMode):  # type: ignore[misc]
     """Logs (key, bytes) and (key, -1); `phases[key]` is the phase in which `key` was allocated, and
-    `streams[key]` the stream, where it is not the one that computes.
+    `streams[key]` the stream, where it is not the one that computes: `stream` says which.
 
     `replacements` answers for operations that have no meta kernel; `composites` are made of
     others, whose results are logged as well.
@@ -43,6 +43,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self.phases: dict[int, str] = {}
         self.streams: dict[int, int] = {}
         self.phase: Phase = "activations"
+        self.stream = 0
         self._replacements = replacements
         self._composites = composites
         self._live: dict[int, tuple[int, weakref.ref[Any]]] = {}
@@ -122,7 +123,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
     def _allocate(self, tensor: Tensor, phase: str) -> None:
         storage = tensor.untyped_storage()
         address = storage._cdata
-        if address in self._live:
+        if address in self._live or not tensor.is_meta:
             return
         size = storage.nbytes()
         if not size:
@@ -131,7 +132,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self._next += 1
         self._live[address] = (key, weakref.ref(storage, self._forget(address, key)))
         self.events.append((key, size))
-        self.phases[key] = phase
+        self.phases[key] = "workspace" if self.stream else phase
+        if self.stream:
+            self.streams[key] = self.stream
 
     def _forget(self, address: int, key: int) -> Callable[[Any], None]:
         def gone(_: Any) -> None:

@@ -30,15 +30,15 @@ WHOLE_LOGITS_BYTES = 14
 
 @dataclass(slots=True)
 class Log:
-    """What a training allocates: the model, the optimiser's states, and one step, which is
-    balanced. `purposes` says what each key is for, `streams` on which of CUDA's streams it is
-    allocated, where that is not the one that computes."""
+    """What a training allocates, one stage after the other: the model is loaded, a step without
+    and a step with the optimiser's states, which are balanced. `purposes` says what each key is
+    for, `streams` on which of CUDA's streams it is allocated, where that is not the one that
+    computes. `warm_up` bytes are allocated, and given back, before all else."""
 
-    held: list[Event] = field(default_factory=list)
-    states: list[Event] = field(default_factory=list)
-    step: list[Event] = field(default_factory=list)
+    stages: list[list[Event]] = field(default_factory=list)
     purposes: dict[int, str] = field(default_factory=dict)
     streams: dict[int, int] = field(default_factory=dict)
+    warm_up: int = 0
 
 
 class Step:
@@ -46,31 +46,36 @@ class Step:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._model = build(setup)
-        self._base = without_adapter(self._model)
-        add_fused_lm_head(self._base, outputs=("log_probs", "entropy", "is_top1"))
         self._workspaces: list[Tensor] = []
         self._answers = Answers()
         self._recorder = Recorder(self._answers.replacements(), composites())
-        self._vocabulary: int = self._model.config.get_text_config().vocab_size
 
     def record(self) -> Log:
         """Hold what is there, then step: forward, backward, clipping."""
-        log, recorder = Log(), self._recorder
+        recorder = self._recorder
+        self._load()
         self._hold()
-        log.held = self._taken()
-        states = optimizer_states(self._model, self._setup.optimizer)
-        for state in states:
+        held = self._taken()
+        kept = optimizer_states(self._model, self._setup.optimizer)
+        for state in kept:
             recorder.hold(state, "optimizer")
-        log.states = self._taken()
+        states = self._taken()
         with as_on_cuda(), on_meta(recorder), recorder:
             for labelled in self._label_counts():
                 self._answers.labelled = labelled
                 self._micro_batches()
         self._model.zero_grad(set_to_none=True)
-        log.step, log.purposes, log.streams = self._taken(), recorder.phases, recorder.streams
-        _balance(log.step)
-        return log
+        step = self._taken()
+        _balance(step)
+        # transformers warms the allocator up before it loads
+        weights = sum(size for key, size in held if recorder.phases[key] == "weights")
+        return Log([held, step, states, step], recorder.phases, recorder.streams, weights)
+
+    def _load(self) -> None:
+        self._model = build(self._setup)
+        self._base = without_adapter(self._model)
+        add_fused_lm_head(self._base, outputs=("log_probs", "entropy", "is_top1"))
+        self._vocabulary: int = self._model.config.get_text_config().vocab_size
 
     def _hold(self) -> None:
         """The model as it is loaded, then what several processes make of it. A base in 4 bits is
@@ -82,6 +87,9 @@ class Step:
         for tensor, purpose in self._held():
             self._recorder.hold(tensor, purpose)
             self._recorder.rename(tensor, purpose)
+        self._hold_workspaces()
+
+    def _hold_workspaces(self) -> None:
         for _ in range(2):
             workspace = torch.empty(CUBLAS_WORKSPACES // 2, dtype=torch.uint8, device="meta")
             self._recorder.hold(workspace, "workspace")
@@ -133,8 +141,11 @@ class Step:
         with self._loss_told_apart():
             loss = self._loss(ids, labels)
             recorder.phase = "loss"
-            loss.backward()
+            self._backward(loss)
         recorder.phase = "activations"
+
+    def _backward(self, loss: Tensor) -> None:
+        loss.backward()
 
     @contextmanager
     def _loss_told_apart(self) -> Iterator[None]:
@@ -194,19 +205,22 @@ def optimizer_states(model: nn.Module, optimizer: str) -> list[Tensor]:
     found: list[Tensor] = []
     embedded = _embeddings(model)
     for parameter in model.parameters():
-        if not parameter.requires_grad or optimizer == "sgd":
-            continue
-        if optimizer == "paged-adamw-8bit" and parameter.numel() >= SMALLEST_PAGED:
-            continue  # its states lie beside torch's memory
-        own = local(parameter)
-        if optimizer == "adamw":
-            found += [torch.empty_like(own), torch.empty_like(own)]
-            found.append(torch.empty((), device="meta"))  # the fused kernel's step counter
-        elif parameter.numel() < SMALLEST_8BIT or id(parameter) in embedded:
-            found += [torch.empty_like(own, dtype=torch.float32) for _ in range(2)]
-        else:
-            found += _eight_bit_states(own)
+        if parameter.requires_grad:
+            found += states_of(local(parameter), optimizer, whole=id(parameter) in embedded)
     return found
+
+
+def states_of(own: Tensor, optimizer: str, *, whole: bool = False) -> list[Tensor]:
+    """Those of one parameter; `whole` ones stay in 32 bits. What is paged lies beside torch's
+    memory."""
+    if optimizer == "sgd" or (optimizer == "paged-adamw-8bit" and own.numel() >= SMALLEST_PAGED):
+        return []
+    if optimizer == "adamw":
+        counter = torch.empty((), device="meta")  # of the fused kernel's steps
+        return [torch.empty_like(own), torch.empty_like(own), counter]
+    if whole or own.numel() < SMALLEST_8BIT:
+        return [torch.empty_like(own, dtype=torch.float32) for _ in range(2)]
+    return _eight_bit_states(own)
 
 
 def _embeddings(model: nn.Module) -> set[int]:

@@ -68,16 +68,9 @@ def wrapped(model: Any, setup: Setup, recorder: Recorder) -> Any:
 
 @contextmanager
 def nothing_reduced(model: Any) -> Iterator[None]:
-    """For a micro-batch that is not the last of its step, as accelerate's `no_sync` has it: FSDP
-    then keeps the gradients of whole layers."""
-    if isinstance(model, DistributedDataParallel):
-        with model.no_sync():
-            yield
-    elif isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(False)
-        yield
-        model.set_requires_gradient_sync(True)
-    else:
+    """For a micro-batch that is not the last of its step, as accelerate's `no_sync` has it; where
+    a model is in parts, gradients are always reduced."""
+    with model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext():
         yield
 
 

@@ -10,10 +10,16 @@ import logging
 import os
 import sys
 import warnings
-from typing import Any
+from collections.abc import Iterable
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from core.inference.wire import Wire, end_with_stdin
 from core.memory.setup import Setup, from_json
+
+if TYPE_CHECKING:
+    from core.memory.simulation.allocator import Event
+    from core.memory.simulation.step import Step
 
 
 def main(text: str) -> None:
@@ -24,21 +30,18 @@ def main(text: str) -> None:
 
 
 def simulate(setup: Setup) -> dict[str, Any]:
-    """Record a step, then run it through the allocator as a training does: the model is loaded,
-    a step without and a step with the optimiser's states."""
+    """Record a step, then run it through the allocator as a training does."""
     from core.memory.simulation.allocator import Allocator, replay, rounded
-    from core.memory.simulation.step import Step
     from core.memory.simulation.together import processes
 
     with processes(setup):
-        log = Step(setup).record()
+        log = _step_of(setup).record()
     allocator = Allocator(expandable=setup.expandable)
-    weights = sum(size for key, size in log.held if log.purposes[key] == "weights")
-    allocator.allocate(0, rounded(weights))  # transformers warms the allocator up before it loads
+    allocator.allocate(0, rounded(log.warm_up))
     allocator.free(0)
-    for events in (log.held, log.step, log.states, log.step):
+    for events in log.stages:
         replay(events, allocator, log.streams)
-    parts = parts_at_peak(log.held + log.states + log.step, log.purposes)
+    parts = parts_at_peak(chain.from_iterable(log.stages), log.purposes)
     return {
         "parts": parts,
         "allocated": allocator.peak_allocated,
@@ -46,7 +49,17 @@ def simulate(setup: Setup) -> dict[str, Any]:
     }
 
 
-def parts_at_peak(events: list[tuple[int, int]], purposes: dict[int, str]) -> dict[str, int]:
+def _step_of(setup: Setup) -> Step:
+    if setup.in_parts and setup.sharding == "zero3":
+        from core.memory.simulation.zero import ZeroStep
+
+        return ZeroStep(setup)
+    from core.memory.simulation.step import Step
+
+    return Step(setup)
+
+
+def parts_at_peak(events: Iterable[Event], purposes: dict[int, str]) -> dict[str, int]:
     """What everything alive is for, at the moment when most is."""
     from core.memory.simulation.allocator import rounded
 
@@ -67,7 +80,7 @@ def parts_at_peak(events: list[tuple[int, int]], purposes: dict[int, str]) -> di
 def as_if_alone() -> None:
     """No network, no GPU, no notes of the libraries."""
     os.environ.update(HF_HUB_OFFLINE="1", CUDA_VISIBLE_DEVICES="", TRL_EXPERIMENTAL_SILENCE="1")
-    os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
+    os.environ.update(TORCH_CPP_LOG_LEVEL="ERROR", DS_ACCELERATOR="cpu")
     warnings.filterwarnings("ignore")
     logging.disable(logging.ERROR)
 

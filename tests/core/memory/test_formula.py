@@ -99,6 +99,25 @@ def test_parts_of_a_model_shrink_with_the_gpus(sharding: Sharding) -> None:
         assert found.allocated + found.parts.runtime == found.peak
 
 
+def test_zero3_splits_float32_copies_and_updates_them_in_groups() -> None:
+    """Llama-3.1-8B over 4 GPUs: 12 bytes a parameter of copies and states, 2 of gradients; the
+    update puts those of at most 1e9 together, in 16 and in 32 bits."""
+    own = LLAMA_8B.parameters / 4
+    few_tokens = {"gpus": 4, "sharding": "zero3", "seq_length": 32}
+    plain, packed, none = (
+        predict(LLAMA_8B, "full", optimizer=name, **few_tokens).parts  # type: ignore[arg-type]
+        for name in ("adamw", "adamw-8bit", "sgd")
+    )
+    assert plain.optimizer == pytest.approx(12 * own)
+    assert packed.optimizer == pytest.approx((4 + 2 + 8 / 256) * own)
+    assert none.optimizer == pytest.approx(4 * own)
+    assert plain.gradients == pytest.approx(2 * own)
+    assert plain.workspace == pytest.approx(6e9, rel=0.02)
+    lora = predict(LLAMA_8B, "lora", gpus=4, sharding="zero3").parts
+    head = 2 * LLAMA_8B.vocabulary * LLAMA_8B.hidden
+    assert lora.workspace == pytest.approx(2e9 + head, rel=0.06), "what may stay gathered"
+
+
 def test_a_copy_on_each_gpu_needs_its_buckets_on_top() -> None:
     alone, one_of_two = predict(LLAMA_8B, "full"), predict(LLAMA_8B, "full", gpus=2)
     assert one_of_two.parts.workspace - alone.parts.workspace == 2 * LLAMA_8B.parameters

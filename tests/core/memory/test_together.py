@@ -40,9 +40,11 @@ def test_each_of_four_holds_a_quarter_and_sums_gradients_of_a_layer() -> None:
     assert not group.is_initialized(), "no process group outlives a simulation"
 
 
-def test_gradients_of_whole_layers_wait_for_the_last_micro_batch() -> None:
+def test_gradients_of_a_model_in_parts_wait_in_parts_for_the_last_micro_batch() -> None:
     once, more = simulate(FULL), simulate(replace(FULL, accumulates=True))
-    assert more["allocated"] - once["allocated"] > 0.7 * WEIGHTS
+    assert 0 < more["allocated"] - once["allocated"] <= WEIGHTS / 4 + TENSORS
+    formula = predict_setup(replace(FULL, accumulates=True))
+    assert formula.allocated == pytest.approx(more["allocated"], rel=0.06)
 
 
 def test_a_copy_on_each_holds_its_gradients_twice() -> None:
@@ -68,7 +70,6 @@ def test_a_packed_base_is_whole_until_it_is_split() -> None:
 def test_what_is_assumed_is_said() -> None:
     assert assumptions(Setup(LLAMA, "lora")) == ""
     assert "assumed" in assumptions(Setup(LLAMA, "lora", gpus=2))
-    assert "neither is simulated" in assumptions(Setup(LLAMA, "lora", gpus=2, sharding="zero3"))
     alone, copies = (predict_setup(Setup(LLAMA, "lora", gpus=gpus)).parts for gpus in (1, 2))
     assert copies.runtime - alone.runtime == pytest.approx(NCCL_BUFFERS, rel=0.1)
 
@@ -76,7 +77,6 @@ def test_what_is_assumed_is_said() -> None:
 @pytest.mark.parametrize(
     ("setup", "sentence"),
     [
-        (Setup(SMOL, "lora", gpus=2, sharding="zero3"), "ZeRO-3 cannot be simulated"),
         (replace(FULL, optimizer="adamw-8bit"), "cannot split the states of adamw-8bit"),
         (Setup(SMOL, "prompt", gpus=2, sharding="fsdp"), "prompt tuning reads or writes single"),
         (Setup(SMOL, "lora-8bit", gpus=2, sharding="fsdp"), "FSDP cannot split a base in 8 bits"),

@@ -3,8 +3,9 @@
 `TUNEDECK_TEST_RANK` holds JSON: `wait` (before this step, until the file `go` lies in the run),
 `greedy` ([rank, from step, rows]: more rows at a time do not fit there), `cpu_parts` (accelerate
 splits models over GPUs alone: let it take this CPU for one, for "fsdp" or "zero3"), `probe`
-(the step before the first is tried, as on a GPU), `first_is_best` (see there), `then` (runs to
-train in next, which saves starting anew; whoever asked them to stop is told that they did).
+(the step before the first is tried, as on a GPU), `first_is_best` and `fused_head` (see there),
+`then` (runs to train in next, which saves starting anew; whoever asked them to stop is told that
+they did).
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def main(arguments: list[str]) -> int:
         _probe()
     if odd.get("first_is_best"):
         first_is_best().__enter__()
+    if odd.get("fused_head"):
+        fused_head().__enter__()
     code = rank.main(arguments)
     rank.join = lambda: None  # they have met
     for run in odd.get("then", []):
@@ -82,6 +85,13 @@ def first_is_best() -> AbstractContextManager[object]:
     return patch.object(
         Judge, "_compare", lambda self, found: "best" if self.best in (None, found) else "worse"
     )
+
+
+def fused_head() -> AbstractContextManager[object]:
+    """Head and loss in one, by tiles, as on a GPU where logits are many."""
+    from core.training.trainer import Tuner
+
+    return patch.object(Tuner, "_wants_fused_head", lambda self, labels: True)
 
 
 def _probe() -> None:

@@ -8,6 +8,9 @@ from itertools import chain
 from typing import Any
 
 import pytest
+import torch
+from accelerate.utils import GradientAccumulationPlugin
+from transformers.trainer_pt_utils import AcceleratorConfig
 
 from core.errors import UserError
 from core.hardware.machine import Gpu, Machine
@@ -204,6 +207,8 @@ def test_the_options_of_the_trainer() -> None:
     fsdp = sharding_options("fsdp", checkpointing=True, precision="bf16")
     assert fsdp["activation_checkpointing"] is True
     assert "activation_checkpointing" not in fsdp["fsdp_config"]  # it would hide the adapter
+    accumulation = AcceleratorConfig(**fsdp["accelerator_config"]).gradient_accumulation_kwargs
+    assert GradientAccumulationPlugin(num_steps=1, **accumulation).sync_each_batch
     zero = sharding_options("zero3", checkpointing=False, precision="fp32")
     assert zero["deepspeed"]["zero_optimization"]["stage"] == 3
     assert zero["bf16"] is False
@@ -224,10 +229,13 @@ def test_deepspeed_loads_before_the_trainer_can_say_what_auto_is(
 ) -> None:
     given: list[dict[str, Any]] = []
     monkeypatch.setattr("transformers.integrations.HfDeepSpeedConfig", given.append)
-    with loading_for("zero3"):
-        [config] = given
-    assert config["zero_optimization"] == {"stage": 3}
-    assert "auto" not in json.dumps(config)
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        with loading_for("zero3", dtype):
+            config = given.pop()
+        assert config["zero_optimization"] == {"stage": 3}
+        assert "auto" not in json.dumps(config)
+        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        assert all(config[name]["enabled"] is (dtype is kind) for name, kind in kinds.items())
 
 
 def test_what_one_process_does_stays_on_the_gpus_that_were_named() -> None:

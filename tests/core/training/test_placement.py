@@ -129,6 +129,16 @@ def test_more_layers_or_components_than_there_are(folder: Any) -> None:
     assert check_method(folder("llama"), MethodSection(name="pissa", rank=32)) is None
 
 
+def test_experts_are_seen_where_deepspeed_has_left_the_weights_empty() -> None:
+    model = make_model("qwen3-moe")
+    names = target_modules(model, "all-linear")
+    assert isinstance(names, list)
+    for weight in model.parameters():
+        weight.ds_shape, weight.data = weight.shape, weight.data.new_empty(0)
+    assert expert_parameters(model) == 2 * 4 * (64 * 64 + 64 * 32)
+    assert target_modules(model, "all-linear") == names
+
+
 def test_experts_are_left_alone_and_said_to_be(folder: Any) -> None:
     model = make_model("qwen3-moe")
     assert expert_parameters(model) == 2 * 4 * (64 * 64 + 64 * 32)
