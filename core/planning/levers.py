@@ -69,9 +69,8 @@ def _of_the_step(candidate: Candidate) -> Iterator[tuple[str, str, dict[str, Any
         yield f"micro-batch {micro} → {micro // 2}", "same result", {"micro_batch": micro // 2}
     if candidate.gradient_accumulation > basis.gpus:
         rows, fewer = micro * candidate.gradient_accumulation, micro * basis.gpus
-        text = f"a step of {fewer} rows, not of {rows}"
-        costs = "noisier steps, since none wait for others"
-        yield text, costs, {"gradient_accumulation": basis.gpus}
+        text = f"a step of {fewer} row{'s' if fewer > 1 else ''}, not of {rows}"
+        yield text, "noisier steps", {"gradient_accumulation": basis.gpus}
 
 
 def _costs(costs: str, before: Candidate, after: Candidate) -> str:

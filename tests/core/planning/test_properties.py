@@ -8,10 +8,10 @@ import pytest
 
 from core.errors import UserError
 from core.memory.formula import predict_setup
-from core.memory.setup import Setup
+from core.memory.setup import Setup, Sharding
 from core.methods import METHODS, MethodName
 from core.models.catalogue import card_for
-from core.planning.candidates import Basis, Candidate
+from core.planning.candidates import Basis, Candidate, Lever
 from core.planning.data import DataSize
 from core.planning.defaults import defaults
 from core.planning.elsewhere import rented
@@ -124,12 +124,16 @@ def test_a_lever_says_how_much_longer_it_takes() -> None:
 
 
 def test_a_step_without_waiting_gradients_is_a_lever() -> None:
-    card = card_for("Qwen/Qwen3-32B")
-    split = replace(basis(80), gpus=8)
-    waiting = candidate_for(card, "full", split, sharding="fsdp")
-    (lever,) = [one for one in levers_for(waiting, retune) if one.text.startswith("a step of")]
-    assert lever.text == "a step of 8 rows, not of 16"
-    assert lever.saves > 50 * GIB
+    def levers(sharding: Sharding, gpus: int) -> list[Lever]:
+        few = replace(basis(4), gpus=gpus)
+        waiting = candidate_for(card_for("Qwen/Qwen3-8B"), "full", few, sharding=sharding)
+        return [one for one in levers_for(waiting, retune) if one.text.startswith("a step of")]
+
+    (alone,) = levers("auto", 1)
+    assert alone.text == "a step of 1 row, not of 16"
+    assert alone.saves > 4 * GIB
+    assert levers("ddp", 8)[0].text == "a step of 8 rows, not of 16"
+    assert not levers("fsdp", 8), "gradients in parts are not kept whole"
 
 
 def test_texts_are_split_and_not_truncated() -> None:
