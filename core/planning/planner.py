@@ -73,7 +73,8 @@ def plan(
         candidates = _ranked(_candidates(cards, wanted, basis, seq_length, sharding))
     starred = 0 if candidates and candidates[0].fits else None
     if starred is not None:
-        candidates[0] = replace(candidates[0], why=recommend(candidates[0]))
+        among = sum(one.fits for one in candidates)
+        candidates[0] = replace(candidates[0], why=recommend(candidates[0], among=among))
     closest = min(candidates, key=lambda c: c.prediction.high, default=None)
     return Plan(
         device=basis.device if gpu else _device(machine, basis),

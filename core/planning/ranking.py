@@ -95,8 +95,8 @@ def explain(card: ModelCard, prediction: Prediction, basis: Basis, length: int) 
     return f"does not fit: {peak} predicted, {free} free, {short} short with its margin"
 
 
-def recommend(candidate: Candidate) -> str:
-    """The sentence of the star."""
+def recommend(candidate: Candidate, *, among: int) -> str:
+    """The sentence of the star, which was chosen among so many that fit."""
     basis, prediction = candidate.basis, candidate.prediction
     where = "of the free memory" if basis.on_gpu else "of the free RAM"
     share = prediction.high / max(1, basis.free_bytes)
@@ -105,8 +105,9 @@ def recommend(candidate: Candidate) -> str:
         duration = f", in {span_text(candidate.seconds_low, candidate.seconds_high)}"
     cut = basis.cut_text(candidate.seq_length)
     cost = f"; its length cuts {cut}" if cut else ""
+    best = "of what fits, the best expected quality for its time" if among > 1 else "all that fits"
     return (
-        f"of what fits, the best expected quality for its time with {basis.rows:,} rows: "
+        f"{best}, with {basis.rows:,} rows: "
         f"{METHODS[candidate.method].title} needs "
         f"{bytes_text(prediction.peak)}, at most {share:.0%} {where}{duration}{cost}"
     )

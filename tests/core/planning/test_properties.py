@@ -172,6 +172,13 @@ def test_a_recipe_whose_steps_cannot_be_shared_is_refused() -> None:
     assert plan(machine(), MIXED, gpu="H100 SXM", gpus=4, recipe=recipe).recommended == 0
 
 
+def test_a_star_without_a_choice_claims_none() -> None:
+    several = plan(machine(), MIXED, gpu="RTX 4090").candidates[0]
+    assert several.why.startswith("of what fits, the best expected quality for its time, with 2,0")
+    alone = plan(machine(), MIXED, gpu="RTX 4090", recipe=load_preset("chat-24gb")).candidates[0]
+    assert alone.why.startswith("all that fits, with 2,000 rows: QLoRA needs")
+
+
 def test_no_length_reaches_beyond_the_models_positions() -> None:
     card = card_for("bigscience/bloom-1b7")
     assert candidate_for(card, "lora", basis(24), 12_000).seq_length == card.shape.context
