@@ -74,7 +74,9 @@ def _of_the_step(candidate: Candidate) -> Iterator[tuple[str, str, dict[str, Any
 
 
 def _costs(costs: str, before: Candidate, after: Candidate) -> str:
-    """With the time that it takes more, where that is worth a word."""
+    """With the time that it takes more, where that is worth a word, and what it brings along."""
+    if settings_of(before).in_parts and not settings_of(after).in_parts:
+        costs = f"{costs}, a whole copy on each GPU"
     times = effort_of(after) / max(1e-9, effort_of(before))
     if times < SLOWER:
         return costs

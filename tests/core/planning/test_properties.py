@@ -123,6 +123,14 @@ def test_a_lever_says_how_much_longer_it_takes() -> None:
             assert lever.costs == f"same result, {times - 1:.0%} slower"
 
 
+def test_a_lever_that_gives_up_the_parts_says_so() -> None:
+    split = replace(basis(40), gpus=8)
+    full = candidate_for(card_for("Qwen/Qwen3-32B"), "full", split, sharding="zero3")
+    costs = {one.text: one.costs for one in levers_for(full, retune)}
+    assert costs["QLoRA: the base in 4 bits"].startswith("rounds the base, a whole copy on each")
+    assert "copy" not in costs["LoRA instead of full"]
+
+
 def test_a_step_without_waiting_gradients_is_a_lever() -> None:
     def levers(sharding: Sharding, gpus: int) -> list[Lever]:
         few = replace(basis(4), gpus=gpus)
