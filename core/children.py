@@ -28,6 +28,10 @@ With libgomp's default they spin for long, and beside other work on the same cor
 six times as long; sleeping at once costs a quarter of the speed on idle cores.
 """
 
+LAST_WORDS = 2.0
+"""Seconds that an ended child's last words may take to arrive; whoever else writes there may go on
+for longer."""
+
 
 def command(module: str, *arguments: str) -> list[str]:
     """The command line that runs `module` in this Python.
@@ -59,7 +63,8 @@ class Child:
         except OSError as error:
             raise UserError(f"Cannot start {module}: {error.strerror}.") from error
         self._errors: deque[str] = deque(maxlen=40)
-        Thread(target=self._collect_errors, daemon=True).start()
+        self._listener = Thread(target=self._collect_errors, daemon=True)
+        self._listener.start()
 
     @property
     def pid(self) -> int:
@@ -68,6 +73,8 @@ class Child:
     @property
     def last_errors(self) -> str:
         """The last lines the child wrote to stderr, for a report of why it died."""
+        if self._process.poll() is not None:
+            self._listener.join(LAST_WORDS)
         return "".join(self._errors)
 
     def send(self, message: Message) -> None:

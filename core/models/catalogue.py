@@ -42,7 +42,8 @@ class ModelCard:
     """A model as the Plan screen lists it. `id` is a hub id or a local folder.
 
     `allows` says in words what the licence lets one do. `reasoning` marks models that think at
-    length before they answer, which short answers in the training data unteach.
+    length before they answer, which short answers in the training data unteach. `caveat` says what
+    of its size is assumed.
     """
 
     id: str
@@ -57,6 +58,7 @@ class ModelCard:
     languages: str = ""
     year: int | None = None
     reasoning: bool = False
+    caveat: str = ""
 
 
 _SHAPE_KEYS = tuple(field.name for field in fields(ModelShape))
@@ -73,6 +75,7 @@ def card_for(model: str) -> ModelCard:
 
     UserError when nothing here knows the model's shape.
     """
+    from core.models.folder import check_local
     from core.models.hub_cache import snapshot
     from core.models.locate import is_local
 
@@ -80,6 +83,8 @@ def card_for(model: str) -> ModelCard:
     if preset is not None:
         return replace(preset, cached=_is_cached(model))
     folder = Path(model).expanduser() if is_local(model) else snapshot(model)
+    if is_local(model) and folder is not None and not (folder / "config.json").is_file():
+        check_local(folder, weights=False)  # says what it is instead
     if folder is None or not (folder / "config.json").is_file():
         raise UserError(
             f"The size of {model} is not known here: it is no preset and not on this machine.",
@@ -91,16 +96,18 @@ def card_for(model: str) -> ModelCard:
 def card_of_folder(name: str, folder: Path) -> ModelCard:
     """A card from a folder's config.json and, where there are weights, their headers."""
     from core.models.folder import missing
-    from core.models.shape import read_shape
+    from core.models.shape import caveat, read_shape
 
     template = (folder / "chat_template.jinja").is_file()
+    shape = read_shape(folder)
     return ModelCard(
         id=name,
-        shape=read_shape(folder),
+        shape=shape,
         template="its own" if template else None,
         instruct=template,
         good_for="your own model" if folder == Path(name).expanduser() else "",
         cached=not missing(folder),
+        caveat=caveat(shape, folder),
     )
 
 

@@ -15,8 +15,18 @@ from typing import Any
 from core.errors import UserError, describe_os_error
 from core.models.catalogue import ModelShape
 from core.models.families import KNOWN, linear_parameters, other_parameters
+from core.models.suitable import check_suitable
 
 LARGEST_HEADER = 100_000_000
+WIDEST = 2**26
+"""No layer, vocabulary or count of a model comes near it; a larger number is a mistake."""
+LONGEST = 2**40
+WIDTHS = ("hidden_size", "n_embd", "n_embed", "d_model")
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers")
+HEADS = ("num_attention_heads", "n_head", "n_heads")
+CONTEXTS = ("max_position_embeddings", "n_positions", "max_seq_len")
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+"""What architectures call the same thing."""
 DEFAULTS: dict[str, dict[str, Any]] = {
     "gemma": {"head_dim": 256, "tie_word_embeddings": True},
     "gemma2": {"head_dim": 256, "tie_word_embeddings": True},
@@ -29,6 +39,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "falcon": {"tie_word_embeddings": True},
     "bloom": {"tie_word_embeddings": True},
+    "gpt2": {"tie_word_embeddings": True},
 }
 """What config.json leaves out because it is the architecture's default."""
 
@@ -40,7 +51,7 @@ def read_shape(folder: Path) -> ModelShape:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise describe_os_error(error, "read the model's") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON.", "Download the model again.") from error
     shape = shape_of_config(config, str(path))
     return _with_counted_weights(shape, folder)
@@ -48,16 +59,23 @@ def read_shape(folder: Path) -> ModelShape:
 
 def shape_of_config(config: dict[str, Any], where: str = "config.json") -> ModelShape:
     """The shape that a config describes, parameters computed from it."""
+    if not isinstance(config, dict):
+        raise _unsuitable(where, "it is no list of keys")
+    check_suitable(config, where)
     try:
         text = _text_config(config)
         shape = _uncounted(text)
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        raise UserError(
-            f"{where} does not describe a text model that can be trained here.",
-            "Give a causal language model in the format of transformers.",
-        ) from error
+    except ValueError as error:
+        raise _unsuitable(where, str(error)) from error
     bias = bool(text.get("attention_bias") or text.get("bias"))
     return _counted(shape, bias=bias)
+
+
+def _unsuitable(where: str, why: str) -> UserError:
+    return UserError(
+        f"{where} does not describe a text model that can be trained here: {why}.",
+        "Give a causal language model in the format of transformers.",
+    )
 
 
 def _text_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -72,34 +90,59 @@ def _plain(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _uncounted(text: dict[str, Any]) -> ModelShape:
-    hidden = int(text.get("hidden_size") or text["n_embed"])
-    heads = int(text.get("num_attention_heads") or text["n_head"])
-    width = text.get("intermediate_size") or text.get("ffn_hidden_size") or 4 * hidden
-    experts = text.get("num_local_experts") or text.get("num_experts")
+    kind = text.get("model_type")
+    if not isinstance(kind, str) or not kind.isprintable():
+        raise ValueError("it has no model_type")
+    hidden, heads = _number(text, *WIDTHS), _number(text, *HEADS)
+    width = _number(text, "intermediate_size", "ffn_hidden_size", "n_inner", missing=4 * hidden)
+    experts = _number(text, *EXPERTS, missing=0, least=0) or None  # a dense one may say 0
+    active = ("num_experts_per_tok", "num_experts_per_token", "moe_k")
     return ModelShape(
         parameters=0,
         in_linear=0,
         embedding=0,
-        model_type=str(text["model_type"]),
-        layers=int(text.get("num_hidden_layers") or text["n_layer"]),
+        model_type=kind,
+        layers=_number(text, *LAYERS),
         hidden=hidden,
-        intermediate=int(width),
+        intermediate=width,
         heads=heads,
         kv_heads=_kv_heads(text, heads),
-        head_dim=int(text.get("head_dim") or hidden // heads),
-        vocabulary=int(text["vocab_size"]),
+        head_dim=_number(text, "head_dim", missing=max(1, hidden // heads)),
+        vocabulary=_number(text, "vocab_size"),
         tied=bool(text.get("tie_word_embeddings", False)),
-        context=text.get("max_position_embeddings"),
+        context=_number(text, *CONTEXTS, missing=0, most=LONGEST) or None,
         experts=experts,
-        active_experts=text.get("num_experts_per_tok"),
-        expert_width=(text.get("moe_intermediate_size") or int(width)) if experts else None,
+        active_experts=_number(text, *active, missing=1) if experts else None,
+        expert_width=_number(text, "moe_intermediate_size", missing=width) if experts else None,
     )
+
+
+def _number(
+    text: dict[str, Any],
+    *names: str,
+    missing: int | None = None,
+    least: int = 1,
+    most: int = WIDEST,
+) -> int:
+    """Of the keys that architectures use for it, the first that is there; `missing` where none is.
+    ValueError for what can be no size."""
+    for name in names:
+        if name not in text:
+            continue
+        value = text[name]
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if isinstance(value, bool) or not whole or not least <= value <= most:
+            raise ValueError(f"its {name} is {value!r:.40}")
+        return int(value)
+    if missing is None:
+        raise ValueError(f"it has no {names[0]}")
+    return missing
 
 
 def _kv_heads(text: dict[str, Any], heads: int) -> int:
     if text["model_type"] == "falcon" and not text.get("new_decoder_architecture"):
         return 1 if text.get("multi_query", True) else heads
-    return int(text.get("num_key_value_heads") or text.get("num_kv_heads") or heads)
+    return _number(text, "num_key_value_heads", "num_kv_heads", missing=heads)
 
 
 def _counted(shape: ModelShape, *, bias: bool) -> ModelShape:
@@ -108,6 +151,16 @@ def _counted(shape: ModelShape, *, bias: bool) -> ModelShape:
     linear = linear_parameters(shape)
     total = linear + embedding + other_parameters(shape, bias=bias)
     return replace(shape, parameters=total, in_linear=linear, embedding=embedding)
+
+
+def caveat(shape: ModelShape, folder: Path) -> str:
+    """What of its size or memory is assumed; empty for an architecture that is known here."""
+    if shape.model_type in KNOWN:
+        return ""
+    like = f"{shape.model_type} is not an architecture known here"
+    if tensor_shapes(folder):
+        return f"{like}: its memory is predicted as if it were built like Llama"
+    return f"{like}: its size is counted, and its memory predicted, as if it were built like Llama"
 
 
 def _with_counted_weights(shape: ModelShape, folder: Path) -> ModelShape:
@@ -137,7 +190,8 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
                 (length,) = struct.unpack("<Q", file.read(8))
                 header = json.loads(file.read(min(length, LARGEST_HEADER)))
             header.pop("__metadata__", None)
-            found |= {name: tuple(entry["shape"]) for name, entry in header.items()}
-        except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError):
+            found |= {name: tuple(map(int, entry["shape"])) for name, entry in header.items()}
+        except (OSError, ValueError, RecursionError, struct.error, KeyError, TypeError,
+                AttributeError):  # fmt: skip
             return {}
     return found

@@ -100,6 +100,8 @@ def candidate_as_json(candidate: Candidate) -> dict[str, Any]:
         "time_basis": candidate.pace.how,
         "runs_measured": candidate.pace.runs,
         "dollars": _rounded(candidate.dollars, 4),
+        "dollars_low": _rounded(candidate.dollars_low, 4),
+        "dollars_high": _rounded(candidate.dollars_high, 4),
         "why": candidate.why,
     }
 

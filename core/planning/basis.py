@@ -110,6 +110,7 @@ def on_gpu_model(basis: Basis, known: GpuModel, measured: Sequence[Measurement])
         dollars_per_hour=None,
         gpu="auto",
         flash=known.bf16 and _flash(AMPERE),  # what is installed here would be there
+        elsewhere=True,
     )
     return _known(there, known.name, measured)
 

@@ -14,6 +14,10 @@ from core.planning.calibration import ASSUMED, UNMEASURED, Calibration, Pace
 from core.planning.work import learning_sequences
 from core.recipe import Schedule, Switch
 
+FEW = 0.05
+"""The share of rows that are longer than the 95th percentile."""
+LEAST_TOLD = 0.001
+
 
 @dataclass(frozen=True, slots=True)
 class Hyper:
@@ -46,7 +50,7 @@ class Basis:
     for usual lengths how many of the rows are longer. `gpus` is how many train together,
     `padding` the share of a batch that is padding (None: not counted), `flash` whether flash
     attention is there, which needs no mask to keep packed rows apart. `memory` is how measured
-    steps on the device correct the predictions.
+    steps on the device correct the predictions. `elsewhere`: on a machine that has no model yet.
     """
 
     rows: int
@@ -66,13 +70,25 @@ class Basis:
     padding: float | None = None
     flash: bool = False
     memory: Correction = field(default=NOTHING_SEEN, compare=False)
+    elsewhere: bool = False
 
     def share_cut(self, length: int) -> float | None:
-        """The share of the rows that would lose their end; None where it was not counted."""
+        """The share of the rows that would lose their end; at most this, where it was not counted
+        for this length but for a shorter one. None where nothing is known of it."""
         if length >= self.max_tokens or self.objective == "pretrain":
             return 0.0
-        counted = [rows for at, rows in self.cut_at if at == length]
-        return counted[0] / self.rows if counted and self.rows else None
+        counted = dict(self.cut_at)
+        most = [rows / self.rows for at, rows in counted.items() if at <= length and self.rows]
+        most += [FEW] if counted and length >= self.p95 and length not in counted else []
+        return min(most, default=None)
+
+    def cut_text(self, length: int) -> str:
+        """The same in words; empty where no row is cut, or nothing is known of it."""
+        share = self.share_cut(length)
+        if not share:
+            return ""
+        much = f"{share:.1%}" if share >= LEAST_TOLD else f"under {LEAST_TOLD:.1%}"
+        return f"{much if length in dict(self.cut_at) else f'up to {share:.1%}'} of the rows"
 
     def learned_tokens(self, length: int) -> float:
         """Tokens of a row that are learned from; texts are split where others are cut."""
@@ -128,6 +144,15 @@ class Candidate:
     @property
     def seconds_high(self) -> float | None:
         return None if self.seconds is None else self.seconds * self.pace.high
+
+    @property
+    def dollars_low(self) -> float | None:
+        """At the price that is known: only the time is uncertain."""
+        return None if self.dollars is None else self.dollars * self.pace.low
+
+    @property
+    def dollars_high(self) -> float | None:
+        return None if self.dollars is None else self.dollars * self.pace.high
 
     @property
     def trained_tokens(self) -> float:

@@ -21,12 +21,16 @@ TINY, SMALL, LARGE = 3e8, 1e9, 3e10
 
 
 def defaults(
-    rows: int, parameters: int, method: MethodName, objective: ObjectiveName = "sft"
+    rows: int,
+    parameters: int,
+    method: MethodName,
+    objective: ObjectiveName = "sft",
+    gpus: int = 1,
 ) -> Hyper:
     """Where to start for this much data on a model of this size."""
     rank = _rank(rows, method, objective)
     epochs = _epochs(rows, method, objective)
-    batch = _effective_batch(rows)
+    batch = _shared_evenly(_effective_batch(rows), gpus)
     steps = rows * epochs / batch
     return Hyper(
         learning_rate=_learning_rate(parameters, method, objective),
@@ -44,6 +48,11 @@ def _effective_batch(rows: int) -> int:
     if rows < FEW_ROWS:
         return 8
     return 16 if rows < MANY_ROWS else 32
+
+
+def _shared_evenly(batch: int, gpus: int) -> int:
+    """About as many rows, of which each GPU takes the same number: a power of two, to be halved."""
+    return gpus << max(0, round(math.log2(batch / gpus)))
 
 
 def _rank(rows: int, method: MethodName, objective: ObjectiveName) -> int:

@@ -16,12 +16,12 @@ from core.models.catalogue import ModelCard
 from core.planning.candidates import Basis, Candidate
 from core.planning.search import (
     checkpointings,
-    default_length,
     halves,
     lengths_that_cut_few,
     optimizers,
     packings,
     start_at,
+    whole_length,
 )
 from core.planning.settings import Settings, effort_of, priced
 
@@ -42,17 +42,17 @@ def front(
     kept: list[Candidate] = []
     for one in sorted(
         (one for one in tried if one.fits),
-        key=lambda c: (effort_of(c), c.prediction.peak, -_points(c)),
+        key=lambda c: (-_points(c), effort_of(c), c.prediction.peak),
     ):
         if not any(_dominates(other, one) for other in kept):
             kept.append(one)
-    return kept
+    return sorted(kept, key=effort_of)
 
 
 def _settings(
     card: ModelCard, method: MethodName, basis: Basis, seq_length: int | None, sharding: Sharding
 ) -> Iterator[Settings]:
-    whole = seq_length or default_length(basis, card)
+    whole = whole_length(basis, card, seq_length)
     lengths = [whole] if seq_length else [whole, *lengths_that_cut_few(basis, whole)[:2]]
     start = start_at(card, method, basis, whole, sharding)
     for length, packing, optimizer, checkpointing, micro in product(
@@ -66,10 +66,12 @@ def _settings(
         yield turned.with_packing(packing).with_rows(micro)
 
 
-def _dominates(quicker: Candidate, other: Candidate) -> bool:
-    """Whether the quicker of two leaves nothing that would speak for the other."""
-    leaner = other.prediction.peak < quicker.prediction.peak * (1 - ALIKE)
-    return not leaner and _points(quicker) >= _points(other)
+def _dominates(better: Candidate, other: Candidate) -> bool:
+    """Whether the better of two, which comes first, leaves nothing that speaks for the other: less
+    time or memory that is worth a choice."""
+    leaner = other.prediction.peak < better.prediction.peak * (1 - ALIKE)
+    quicker = effort_of(other) < effort_of(better) * (1 - ALIKE)
+    return not leaner and not quicker
 
 
 def _points(candidate: Candidate) -> float:

@@ -28,8 +28,6 @@ from core.units import GIB, bytes_text, duration_text
 
 OFFERED: tuple[MethodName, ...] = ("lora", "qlora", "full")
 """What is planned for unless somebody asks for other methods."""
-DORA_FROM_ROWS = 2_000
-"""From where on DoRA's little gain is worth its time."""
 MOST_PARAMETERS_ON_CPU = 2e9
 UNNAMED = 'No GPU was named (--gpu "RTX 4090" does, beside --vram)'
 
@@ -75,10 +73,11 @@ def plan(
         candidates = _ranked(_candidates(cards, wanted, basis, seq_length, sharding))
     starred = 0 if candidates and candidates[0].fits else None
     if starred is not None:
-        candidates[0] = replace(candidates[0], why=recommend(candidates[0]))
+        among = sum(one.fits for one in candidates)
+        candidates[0] = replace(candidates[0], why=recommend(candidates[0], among=among))
     closest = min(candidates, key=lambda c: c.prediction.high, default=None)
     return Plan(
-        device=gpu or _device(machine, basis),
+        device=basis.device if gpu else _device(machine, basis),
         free_bytes=basis.free_bytes,
         on_gpu=basis.on_gpu,
         candidates=tuple(candidates),
@@ -91,9 +90,7 @@ def plan(
 
 def _offered(basis: Basis) -> tuple[MethodName, ...]:
     """Few and sensible: 4-bit on a CPU saves memory that small models do not need."""
-    if not basis.on_gpu:
-        return tuple(method for method in OFFERED if method != "qlora")
-    return (*OFFERED, "dora") if basis.rows >= DORA_FROM_ROWS else OFFERED
+    return tuple(method for method in OFFERED if basis.on_gpu or method != "qlora")
 
 
 def _splittable(
@@ -116,7 +113,14 @@ def _splittable(
 
 
 def _held(candidate: Candidate, sharding: Sharding) -> Candidate:
-    """The GPUs hold it so, where that is asked for. UserError where they cannot."""
+    """The GPUs hold it so, where that is asked for. UserError where they cannot, or where they
+    cannot share the rows of its steps."""
+    rows, gpus = candidate.hyper.effective_batch, candidate.basis.gpus
+    if rows % gpus:
+        raise UserError(
+            f"{gpus} GPUs cannot share the {rows} rows of a step of this recipe evenly.",
+            f"Choose a number of GPUs that divides {rows}.",
+        )
     if why := sharding_refusal(settings_of(candidate), sharding):
         raise UserError(why, "Choose another sharding, or auto.")
     return candidate if sharding == "auto" else retune(candidate, sharding=sharding)
@@ -188,6 +192,8 @@ def _note(
             notes.append(f"expect about {duration_text(seconds)}, and small models only")
     elif basis.free_bytes < 2 * GIB:
         notes.append(f"Only {bytes_text(basis.free_bytes)} of GPU memory are free")
+    if len({c.model.id for c in candidates}) == 1 and candidates[0].model.caveat:
+        notes.append(candidates[0].model.caveat)
     if basis.on_gpu and basis.flops is None:
         what = "This GPU's speed is not known" if basis.device else UNNAMED
         notes.append(f"{what}, so no times are given")

@@ -10,15 +10,13 @@ from core.models.catalogue import ModelCard, ModelShape
 from core.objectives import ObjectiveName
 from core.planning.candidates import Basis, Candidate
 from core.planning.defaults import MANY_ROWS
-from core.units import bytes_text, duration_text
+from core.units import bytes_text, span_text
 
 LARGE = 8e9  # beyond this, twice the size gains less than it costs to run
-UNKNOWN_MINUTES = 30.0
 CUT_POINTS = 10.0  # for all rows: a tenth of them cut costs as much as half the model
 METHOD_POINTS: dict[MethodName, float] = {
     "qlora": -0.2,
     "lora-8bit": -0.1,
-    "dora": 0.05,
     "adalora": -0.05,
     "oft": -0.1,
     "loha": -0.2,
@@ -30,20 +28,24 @@ METHOD_POINTS: dict[MethodName, float] = {
     "p-tuning": -0.9,
     "prompt": -1.0,
 }
-"""LoRA is 0. Our own choice, after peft's comparison of what Llama-3.2-3B then solves of GSM8K
-(method_comparison/MetaMathQA): OFT 49 %, LoRA 48, LoKr and DoRA 47, LoHa 39, AdaLoRA 37, VeRA 35,
-P-tuning 35, IA3 31 to 45, prefix 19 to 42, prompt 6 to 34. QLoRA's authors lose nothing in 4 bits
-(arXiv 2305.14314), DoRA's gain (2402.09353); both are counted for little."""
+"""LoRA and DoRA are 0. Our own choice, after peft's comparison of what Llama-3.2-3B then solves of
+GSM8K (method_comparison/MetaMathQA): OFT 49 %, LoRA 48, LoKr and DoRA 47, LoHa 39, AdaLoRA 37, VeRA
+35, P-tuning 35, IA3 31 to 45, prefix 19 to 42, prompt 6 to 34; there DoRA's gain (arXiv 2402.09353)
+is not seen. QLoRA's authors lose nothing in 4 bits (arXiv 2305.14314), which is counted for little.
+"""
+EXPERTS_UNTAUGHT = -0.5
+"""For an adapter on a mixture of experts: it reaches the attention alone. Our own choice."""
 
 
-def score(
-    card: ModelCard, method: MethodName, basis: Basis, seconds: float | None, length: int
-) -> float:
-    """Higher is better. A doubling of the size below 8B is worth one point."""
-    minutes = UNKNOWN_MINUTES if seconds is None else seconds / 60
+def score(card: ModelCard, method: MethodName, basis: Basis, seconds: float, length: int) -> float:
+    """Higher is better. A doubling of the size below 8B is worth one point. `seconds` only compare
+    where the device's speed is not known."""
+    minutes = seconds / 60
     patience = 15.0 if basis.on_gpu else 5.0
     time = (0.4 if basis.on_gpu else 1.5) * log2(1 + minutes / patience)
     quality = _quality(card, basis.objective) + method_points(method, basis.rows)
+    if card.shape.experts and METHODS[method].kind == "adapter":
+        quality += EXPERTS_UNTAUGHT
     return quality - CUT_POINTS * (basis.share_cut(length) or 0.0) + _access(card) - time
 
 
@@ -85,24 +87,27 @@ def _access(card: ModelCard) -> float:
 def explain(card: ModelCard, prediction: Prediction, basis: Basis, length: int) -> str:
     """One sentence: what the model is good for, or what it needs and does not have."""
     if prediction.high <= basis.free_bytes:
-        if cut := basis.share_cut(length):
-            return f"length {length} cuts {cut:.1%} of the rows"
-        return prediction.note or card.good_for
+        if cut := basis.cut_text(length):
+            return f"length {length} cuts {cut}"
+        return prediction.note or card.caveat or card.good_for
     peak, free = bytes_text(prediction.peak), bytes_text(basis.free_bytes)
     short = bytes_text(prediction.high - basis.free_bytes)
     return f"does not fit: {peak} predicted, {free} free, {short} short with its margin"
 
 
-def recommend(candidate: Candidate) -> str:
-    """The sentence of the star."""
+def recommend(candidate: Candidate, *, among: int) -> str:
+    """The sentence of the star, which was chosen among so many that fit."""
     basis, prediction = candidate.basis, candidate.prediction
-    where = "of the memory that is free now" if basis.on_gpu else "of the free RAM"
+    where = "of the free memory" if basis.on_gpu else "of the free RAM"
     share = prediction.high / max(1, basis.free_bytes)
-    seconds = candidate.seconds
-    duration = f", in about {duration_text(seconds)}" if seconds is not None else ""
-    cut = basis.share_cut(candidate.seq_length)
-    cost = f"; its length cuts {cut:.1%} of the rows" if cut else ""
+    duration = ""
+    if candidate.seconds is not None:
+        duration = f", in {span_text(candidate.seconds_low, candidate.seconds_high)}"
+    cut = basis.cut_text(candidate.seq_length)
+    cost = f"; its length cuts {cut}" if cut else ""
+    best = "of what fits, the best expected quality for its time" if among > 1 else "all that fits"
     return (
-        f"the best of what fits for {basis.rows:,} rows: {METHODS[candidate.method].title} needs "
+        f"{best}, with {basis.rows:,} rows: "
+        f"{METHODS[candidate.method].title} needs "
         f"{bytes_text(prediction.peak)}, at most {share:.0%} {where}{duration}{cost}"
     )

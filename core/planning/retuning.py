@@ -86,7 +86,7 @@ def _hyper_for(before: Settings, method: MethodName, basis: Basis) -> Hyper:
     if method == before.method and basis.objective == before.basis.objective:
         return hyper
     parameters = before.card.shape.parameters
-    usual = defaults(basis.rows, parameters, method, basis.objective)
+    usual = defaults(basis.rows, parameters, method, basis.objective, basis.gpus)
     bits = hyper.bits if hyper.bits in METHODS[method].bits else None
     return replace(
         usual,

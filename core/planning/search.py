@@ -36,10 +36,11 @@ such attention costs is no better than that."""
 
 
 def optimizers(settings: Settings) -> tuple[str, ...]:
-    """Those that are tried, the usual first: an adapter's states are too small to compress, and
-    states in 8 bits cannot be split."""
+    """Those that are tried, the usual first: an adapter's states are too small to compress, states
+    in 8 bits cannot be split, and only a GPU has RAM to page them to."""
     weights = METHODS[settings.method].kind == "weights"
-    return ("adamw", "paged-adamw-8bit") if weights and not settings.in_parts else ("adamw",)
+    packed = weights and settings.basis.on_gpu and not settings.in_parts
+    return ("adamw", "paged-adamw-8bit") if packed else ("adamw",)
 
 
 def checkpointings(method: MethodName) -> tuple[bool, ...]:
@@ -63,7 +64,7 @@ def candidate_for(
 ) -> Candidate:
     """The quickest setting that fits. Where none does, the longest length below that cuts few
     rows; where none of those does either, the leanest there is."""
-    length = seq_length or default_length(basis, card)
+    length = whole_length(basis, card, seq_length)
     whole = start_at(card, method, basis, length, sharding)
     found = _quickest(whole)
     if found.fits or seq_length is not None:
@@ -76,7 +77,7 @@ def start_at(
     card: ModelCard, method: MethodName, basis: Basis, length: int, sharding: Sharding
 ) -> Settings:
     """With the usual hyper-parameters. A method that cannot be split so has a copy on each GPU."""
-    hyper = defaults(basis.rows, card.shape.parameters, method, basis.objective)
+    hyper = defaults(basis.rows, card.shape.parameters, method, basis.objective, basis.gpus)
     start = Settings(card, method, hyper, basis, length, sharding=sharding)
     return replace(start, sharding="auto") if sharding_refusal(start, sharding) else start
 
@@ -115,21 +116,23 @@ def _quickest(start: Settings) -> Candidate:
             fitting = _fitting(replace(start, optimizer=optimizer))
             if fitting:
                 best = min(fitting, key=lambda c: (effort_of(c), c.gradient_checkpointing))
-                return _packed_if_quicker(best)
+                return _with_less_padding_if_quicker(best)
     return priced(leanest, prediction)
 
 
-def _packed_if_quicker(found: Candidate) -> Candidate:
-    """Under a mask, packed rows save their padding and pay for attention over one another, the
-    more the more of them there are."""
+def _with_less_padding_if_quicker(found: Candidate) -> Candidate:
+    """Fewer rows have less padding, and fill a device less. Under a mask, packed rows save all of
+    theirs and pay for attention over one another, the more the more of them there are."""
     settings = settings_of(found)
     most = 1 - 1 / padded(settings.micro_batch, settings.basis.padding)
-    if found.packed or most <= WORTH_IT or True not in packings(settings):
+    if found.packed or most <= WORTH_IT:
         return found
     enough = effort_of(found) * (1 - WORTH_IT)
-    packed = settings.with_packing(True)
-    tries = [(effort(each), each) for each in map(packed.with_rows, halves(settings.micro_batch))]
-    for seconds, each in sorted(tries, key=lambda pair: pair[0]):
+    ways = [settings.with_rows(rows) for rows in halves(settings.micro_batch // 2)]
+    if True in packings(settings):
+        packed = settings.with_packing(True)
+        ways += [packed.with_rows(rows) for rows in halves(settings.micro_batch) if rows > 1]
+    for seconds, each in sorted(((effort(way), way) for way in ways), key=lambda pair: pair[0]):
         if seconds > enough:
             break
         prediction = predicted(each)
@@ -157,14 +160,31 @@ def _fitting(start: Settings) -> list[Candidate]:
     return found
 
 
+def whole_length(basis: Basis, card: ModelCard, wanted: int | None) -> int:
+    """The length asked for, as far as the model's positions reach; else the usual one."""
+    if wanted is None:
+        return default_length(basis, card)
+    return min(wanted, card.shape.context or wanted)
+
+
 def default_length(basis: Basis, card: ModelCard) -> int:
-    """Long enough for every row up to 2,048 tokens; beyond that for 95 rows in 100, but for texts,
-    which are split."""
+    """Long enough for every row up to 2,048 tokens; beyond that for 95 rows in 100, and no longer
+    than what cuts as few. Texts are split instead."""
     wanted = basis.max_tokens
     if wanted > USUAL_LENGTH:
-        wanted = USUAL_LENGTH if basis.objective == "pretrain" else max(USUAL_LENGTH, basis.p95)
+        wanted = USUAL_LENGTH
+        if basis.objective != "pretrain":
+            wanted = _no_longer_than_helps(basis, max(USUAL_LENGTH, basis.p95))
     wanted = -(-max(wanted, LENGTH_STEP) // LENGTH_STEP) * LENGTH_STEP
     return min(wanted, card.shape.context or wanted)
+
+
+def _no_longer_than_helps(basis: Basis, length: int) -> int:
+    """The shortest length that leaves as many rows whole: a single one that is cut anyway does not
+    make the others' memory."""
+    cut = dict(basis.cut_at)
+    as_few = (at for at in cut if at < length and cut[at] == cut.get(length))
+    return min(as_few, default=length)
 
 
 def _largest_fitting(settings: Settings) -> tuple[Settings, Prediction] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import gcd
 
 from core.errors import UserError
 from core.memory.formula import predict_setup
@@ -14,9 +15,9 @@ from core.models.catalogue import ModelCard
 from core.models.families import keeps_rows_apart
 from core.objectives import OBJECTIVES
 from core.planning.candidates import Basis, Candidate, Hyper
+from core.planning.gpus import likely_flops
 from core.planning.ranking import explain, score
 from core.planning.speed import (
-    UNKNOWN_GPU_FLOPS,
     seconds_per_judged_token,
     seconds_per_token,
     start_seconds,
@@ -52,8 +53,11 @@ class Settings:
     sharding: Sharding = "auto"
 
     def with_rows(self, micro_batch: int) -> Settings:
-        """Another micro-batch, the effective batch kept."""
+        """Another micro-batch, the effective batch kept; several GPUs share its rows evenly."""
         accumulation = max(1, -(-self.hyper.effective_batch // micro_batch))
+        if self.basis.gpus > 1:
+            even = self.basis.gpus // gcd(self.basis.gpus, micro_batch)
+            accumulation = -(-accumulation // even) * even
         return Settings(  # three times as fast as `replace`, and called for every candidate
             self.card,
             self.method,
@@ -178,6 +182,7 @@ def priced(settings: Settings, prediction: Prediction | None = None) -> Candidat
     basis, prediction = settings.basis, prediction or predicted(settings)
     pace = basis.calibration.pace(settings.method, settings.card.shape.parameters, basis.objective)
     seconds = _seconds(settings, pace.factor)
+    compared = effort(settings) if seconds is None else seconds
     price = basis.dollars_per_hour
     return Candidate(
         model=settings.card,
@@ -194,7 +199,7 @@ def priced(settings: Settings, prediction: Prediction | None = None) -> Candidat
         why=explain(settings.card, prediction, basis, settings.length),
         hyper=settings.hyper,
         basis=basis,
-        score=score(settings.card, settings.method, basis, seconds, settings.length),
+        score=score(settings.card, settings.method, basis, compared, settings.length),
         pace=pace,
         packed=packs(settings),
         sharding=settings.sharding,
@@ -210,7 +215,8 @@ def effort(settings: Settings) -> float:
     """The seconds that they take; on a device of unknown speed a number that only compares."""
     basis = settings.basis
     if basis.flops is None:
-        settings = replace(settings, basis=replace(basis, flops=UNKNOWN_GPU_FLOPS))
+        likely = likely_flops(basis.free_bytes)
+        settings = replace(settings, basis=replace(basis, flops=likely))
     pace = basis.calibration.pace(settings.method, settings.card.shape.parameters, basis.objective)
     return _seconds(settings, pace.factor) or 0.0
 
@@ -244,7 +250,8 @@ def _seconds(settings: Settings, factor: float) -> float | None:
         seconds += judged * seconds_per_judged_token(
             shape, work, tokens_per_row=per_row, flops=flops, on_gpu=basis.on_gpu
         )
-    return start_seconds(shape, on_gpu=basis.on_gpu) + factor * seconds
+    there = settings.card.cached and not basis.elsewhere
+    return start_seconds(shape, on_gpu=basis.on_gpu, there=there) + factor * seconds
 
 
 def work_of(settings: Settings) -> Work:

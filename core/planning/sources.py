@@ -59,7 +59,7 @@ def sources(candidate: Candidate) -> dict[str, str]:
     """By the recipe's key: where the value is from. What was turned by hand says so."""
     method, basis, hyper = candidate.method, candidate.basis, candidate.hyper
     parameters, goal = candidate.model.shape.parameters, basis.objective
-    usual = defaults(basis.rows, parameters, method, goal)
+    usual = defaults(basis.rows, parameters, method, goal, basis.gpus)
     knobs = METHODS[method].knobs
     found = {"learning_rate": _rate(method, parameters, goal), "schedule": SCHEDULE}
     found["epochs"] = _epochs(method, goal, basis.rows)

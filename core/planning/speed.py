@@ -17,6 +17,7 @@ SATURATING_WIDTH = 768
 PADDING = 0.15  # tokens of padding for each token, in a batch of four rows or more
 START_SECONDS_GPU, START_SECONDS_CPU = 60.0, 25.0  # imports, loading, encoding
 LOADING_BYTES_PER_SECOND = 1.5e9
+DOWNLOAD_BYTES_PER_SECOND = 200e6  # own choice: from the hub to a rented machine
 
 
 def seconds_per_token(
@@ -39,10 +40,11 @@ def seconds_per_token(
     the objective learns from.
     """
     batch = micro_batch * learning_sequences(work.objective) * tokens_per_row
+    filling = batch * work.longer(tokens_per_row)
     operations = padded(micro_batch, padding) * training_flops(
         shape, work, reach or tokens_per_row, batch, gradient_checkpointing=gradient_checkpointing
     )
-    return work.slower * operations / (flops * _utilisation(shape, batch, on_gpu=on_gpu))
+    return work.slower * operations / (flops * _utilisation(shape, filling, on_gpu=on_gpu))
 
 
 def seconds_per_judged_token(
@@ -54,19 +56,24 @@ def seconds_per_judged_token(
 
 
 def _utilisation(shape: ModelShape, batch: float, *, on_gpu: bool) -> float:
-    """The share of the peak that is reached: small models and batches do not fill a GPU, and a row
-    alone does not fill a CPU."""
+    """The share of the peak that is reached: small models and batches do not fill a GPU, nor do the
+    few tokens that each of many experts is given, and a row alone does not fill a CPU."""
     if not on_gpu:
         return batch / (batch + FILLING_TOKENS_CPU)
+    if shape.experts:  # each sees its share of the tokens
+        batch *= (shape.active_experts or 1) / shape.experts
     filled = batch / (batch + SATURATING_TOKENS)
     return GPU_UTILISATION * filled * shape.hidden / (shape.hidden + SATURATING_WIDTH)
 
 
-def start_seconds(shape: ModelShape, *, on_gpu: bool) -> float:
-    """What passes before the first step: imports, encoding, and the weights from the disk."""
+def start_seconds(shape: ModelShape, *, on_gpu: bool, there: bool) -> float:
+    """What passes before the first step: imports, encoding, and the weights from the disk, which
+    come from the hub first where they are not `there`."""
+    weights = 2 * shape.parameters
+    fetching = 0.0 if there else weights / DOWNLOAD_BYTES_PER_SECOND
     if not on_gpu:
-        return START_SECONDS_CPU
-    return START_SECONDS_GPU + 2 * shape.parameters / LOADING_BYTES_PER_SECOND
+        return START_SECONDS_CPU + fetching
+    return START_SECONDS_GPU + weights / LOADING_BYTES_PER_SECOND + fetching
 
 
 def padded(micro_batch: int, share: float | None) -> float:

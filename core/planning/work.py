@@ -39,16 +39,19 @@ class Work:
         bits = self.bits or METHODS[self.method].bits[0]
         return UNPACKING[bits] * OVERHEAD.get(self.method, 1.0)
 
+    def longer(self, length: float) -> float:
+        """How many times as long a row of so many tokens is, with the vectors before it."""
+        if self.method not in ("prompt", "p-tuning"):
+            return 1.0
+        return 1 + self.virtual_tokens / max(1.0, length)
+
 
 def training_flops(
     shape: ModelShape, work: Work, length: float, batch: float, *, gradient_checkpointing: bool
 ) -> float:
     """Forward and backward for one token of a sequence of `length`, in a batch of `batch`."""
-    if work.method in ("prompt", "p-tuning"):
-        longer = 1 + work.virtual_tokens / max(1.0, length)
-        length += work.virtual_tokens
-    else:
-        longer = 1.0
+    longer = work.longer(length)
+    length *= longer
     linear, head = 2.0 * _decoder_weights(shape), 2.0 * shape.vocabulary * shape.hidden
     attention = _attention(shape, length + _prefix(work))
     reach = min(1.0, work.layers / shape.layers) if work.method == "last-layers" else 1.0

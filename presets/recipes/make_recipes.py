@@ -127,7 +127,7 @@ def recipe_text(job: Job, size: int) -> str:
         "name": job.name, "model_id": model, "train": f"[{job.rows}]", "length": job.length,
         "train_on": job.train_on, "method": method, "rank": job.rank, "alpha": 2 * job.rank,
         "objective": job.objective, "epochs": f"{job.epochs:g}", "warmup": f"{job.warmup:g}",
-        "rate": f"{job.learning_rate:.6f}".rstrip("0"), "micro": micro,
+        "rate": f"{_rate(job, size):.7f}".rstrip("0"), "micro": micro,
         "accumulation": EFFECTIVE_BATCH // micro,
     }  # fmt: skip
     text = TEMPLATE
@@ -141,6 +141,17 @@ def recipe_text(job: Job, size: int) -> str:
     }.items():  # fmt: skip
         text = text.replace("{" + key + "}", value)
     return text
+
+
+def _rate(job: Job, size: int) -> float:
+    """The job's, but no more than the planner proposes for a model of this size."""
+    from core.models.catalogue import card_for
+    from core.planning.defaults import defaults
+
+    model, method = job.models[size]
+    parameters = card_for(model).shape.parameters
+    usual = defaults(1000, parameters, method, job.objective)  # type: ignore[arg-type]
+    return min(job.learning_rate, usual.learning_rate)
 
 
 def _filled(text: str, key: str, value: str) -> str:

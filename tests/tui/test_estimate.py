@@ -76,6 +76,8 @@ def test_objectives_and_gpus_have_their_price() -> None:
     [
         (["--method", "loha", "--bits", "4"], "LoHa trains on a base of 16 or 8 bits, not of 4"),
         (["--method", "lora", "--targets", "nonsense"], "no layer called nonsense"),
+        (["--method", "lora", "--targets", "q_proj,nonsense"], "no layer called nonsense"),
+        (["--method", "last-layers", "--layers", "99"], "has 36 layers, not 99"),
         (["--method", "lora", "--sharding", "fsdp"], "over several GPUs"),
         (["--method", "qlora", "--gpus", "2", "--sharding", "zero3"], "ZeRO-3 cannot split"),
         (
@@ -87,6 +89,17 @@ def test_objectives_and_gpus_have_their_price() -> None:
 def test_what_makes_no_sense_is_refused_in_a_sentence(words: list[str], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         asked(*words)
+
+
+def test_an_architecture_that_is_not_known_is_said_to_be_assumed(tmp_path: Path) -> None:
+    folder = tmp_path / "novel"
+    folder.mkdir()
+    config = {"model_type": "novel", "hidden_size": 64, "num_hidden_layers": 2,
+              "num_attention_heads": 4, "vocab_size": 256}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    words = ["--model", str(folder), "--method", "lora"]
+    assert "novel is not an architecture known here" in asked(*words)
+    assert "as if it were built like Llama" in as_json(*words)["assumed"]
 
 
 def test_zero3_is_simulated_by_deepspeed_alone(monkeypatch: pytest.MonkeyPatch) -> None:

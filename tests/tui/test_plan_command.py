@@ -85,6 +85,26 @@ def test_free_memory_alone_gives_no_time_and_says_how_to_get_one(plan: Plan) -> 
     assert "RTX 4090 has 24.0 GiB, less than the 80.0 GiB asked for." in err
 
 
+def test_a_bare_number_of_memory_is_in_gib(plan: Plan) -> None:
+    assert tree_of(plan("--vram", "24", "--json"))["free_bytes"] == 24 * 2**30
+    assert tree_of(plan("--vram", "25769803776", "--json"))["free_bytes"] == 24 * 2**30
+    code, _, err = plan("--vram", "1.2.3GiB")
+    assert code == 2
+    assert "“1.2.3GiB” is not an amount of memory; write it like 24GiB." in err
+
+
+def test_a_rented_gpu_has_ranges_and_says_what_they_rest_on(plan: Plan) -> None:
+    code, out, _ = plan("--gpu", "4090")
+    assert code == 0
+    assert out.startswith("RTX 4090, 23.3 GiB free")
+    star = next(line for line in out.splitlines() if line.startswith("★ Qwen"))
+    assert "min" in star
+    assert "$" in star
+    assert "–" in star
+    assert "$0.55 an hour; the speed is assumed: nothing was measured on this device; with " in out
+    assert "to download, at 200 MB/s" in out
+
+
 def test_packing_and_the_sources_are_in_the_text_the_json_and_the_recipe(
     plan: Plan, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from core.objectives import OBJECTIVES
 from core.text import clip
-from core.units import bytes_text, dollars_text, duration_text, span_text
+from core.units import MISSING, bytes_text, dollars_text, span_text
 
 if TYPE_CHECKING:
     from core.planning.calibration import Measurement
@@ -23,8 +23,8 @@ def plan_lines(plan: Plan) -> list[str]:
     their memory; `packed`: rows stand end to end, without padding."""
     free = "" if "free" in plan.device else f", {bytes_text(plan.free_bytes)} free"
     lines = [f"{plan.device}{free}{_goal(plan)}", *([plan.note] if plan.note else []), ""]
-    head = f"  {'model':<36} {'method':<11} {'batch':>7} {'length':>6} {'packed':>6} {'again':>5}"
-    lines.append(f"{head} {'peak':>9}  {'fits':<4} {'time':>11} {'money':>9}")
+    head = f"  {'model':<33} {'method':<11} {'batch':>7} {'length':>6} {'packed':>6} {'again':>5}"
+    lines.append(f"{head} {'peak':>9}  {'fits':<4} {'time':>14} {'money':>13}")
     shown = plan.candidates[:MOST_CANDIDATES_PRINTED]
     lines += [_row(one, number == plan.recommended) for number, one in enumerate(shown)]
     if len(plan.candidates) > len(shown):
@@ -51,15 +51,19 @@ def _goal(plan: Plan) -> str:
 
 
 def _range_lines(star: Candidate) -> list[str]:
-    """Between what its time and cost lie, and how well that is known."""
+    """What its time and cost rest on."""
     if star.seconds is None:
         return []
     from core.planning.calibration import pace_text
+    from core.planning.speed import DOWNLOAD_BYTES_PER_SECOND
 
-    span = span_text(star.seconds_low, star.seconds_high)
     price = star.basis.dollars_per_hour
-    cost = f", at ${price:g} an hour" if price is not None else ""
-    return [f"  {span}{cost}; the speed is {pace_text(star.pace)}"]
+    cost = f"${price:g} an hour; " if price is not None else ""
+    fetching = ""
+    if star.basis.elsewhere or not star.model.cached:
+        size = bytes_text(2 * star.model.shape.parameters)
+        fetching = f"; with {size} to download, at {DOWNLOAD_BYTES_PER_SECOND / 1e6:.0f} MB/s"
+    return [f"  {cost}the speed is {pace_text(star.pace)}{fetching}"]
 
 
 def _source_line(star: Candidate) -> str:
@@ -97,12 +101,14 @@ def elsewhere_lines(plan: Plan, measured: Sequence[Measurement]) -> list[str]:
 
 def _row(candidate: Candidate, starred: bool) -> str:
     batch = f"{candidate.micro_batch}×{candidate.gradient_accumulation}"
-    money = "–" if candidate.dollars is None else f"${candidate.dollars:.2f}"
+    low, high = candidate.dollars_low, candidate.dollars_high
+    money = MISSING if low is None or high is None else dollars_text(low, high)
+    time = span_text(candidate.seconds_low, candidate.seconds_high)
     again = "yes" if candidate.gradient_checkpointing else "no"
     packed = "yes" if candidate.packed else "no"
     return (
-        f"{'★' if starred else ' '} {clip(candidate.model.id, 36):<36} {candidate.method:<11} "
+        f"{'★' if starred else ' '} {clip(candidate.model.id, 33):<33} {candidate.method:<11} "
         f"{batch:>7} {candidate.seq_length:>6} {packed:>6} {again:>5} "
         f"{bytes_text(candidate.prediction.peak):>9}  {'yes' if candidate.fits else 'no':<4} "
-        f"{duration_text(candidate.seconds):>11} {money:>9}"
+        f"{time:>14} {money:>13}"
     )

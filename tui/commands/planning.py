@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from core.memory.prediction import Prediction
     from core.memory.setup import Setup
     from core.memory.stages import Stages
+    from core.models.catalogue import ModelShape
 
 
 @click.command()
@@ -62,14 +63,16 @@ def estimate(model: str, method: MethodName, simulate: bool, as_json: bool, **ch
     from core.memory import formula, simulated
     from core.memory.sharding import assumptions
     from core.memory.stages import stages
+    from core.models.cards import card_anywhere
     from core.planning.as_json import estimate_as_json
     from core.planning.known_memory import as_measured_here
 
-    setup = _setup(model, method, choices)
+    card = card_anywhere(model)
+    setup = _setup(card.shape, method, choices)
     prediction = simulated.simulate(setup) if simulate else formula.predict_setup(setup)
     prediction = as_measured_here(setup, prediction)
     of_run = stages(setup, prediction)
-    assumed = assumptions(setup)
+    assumed = "; ".join(filter(None, (card.caveat, assumptions(setup))))
     if as_json:
         tree = estimate_as_json(model, method, prediction, of_run)
         click.echo(json.dumps({**tree, "assumed": assumed}))
@@ -78,14 +81,11 @@ def estimate(model: str, method: MethodName, simulate: bool, as_json: bool, **ch
         click.echo(printable("\n".join([*lines, *stage_lines(of_run)])))
 
 
-def _setup(model: str, method: MethodName, choices: dict[str, Any]) -> Setup:
+def _setup(shape: ModelShape, method: MethodName, choices: dict[str, Any]) -> Setup:
     """What was asked for, with all that contradicts itself refused."""
     from core.memory.setup import Setup
     from core.memory.sharding import check_sharding
-    from core.memory.trainable import adapted_linears
     from core.methods import refusal
-    from core.models.catalogue import card_for
-    from core.models.families import linears
 
     bits = int(choices.pop("bits") or 0) or None
     if why := refusal(method, bits):  # type: ignore[arg-type]
@@ -94,7 +94,7 @@ def _setup(model: str, method: MethodName, choices: dict[str, Any]) -> Setup:
     targets = choices.pop("targets")
     accumulates = choices.pop("gradient_accumulation") > 1
     setup = Setup(
-        card_for(model).shape,
+        shape,
         method,
         targets=tuple(targets.split(",")) if "," in targets else targets,
         accumulates=accumulates,
@@ -102,14 +102,28 @@ def _setup(model: str, method: MethodName, choices: dict[str, Any]) -> Setup:
         **choices,
     )
     check_sharding(setup)
-    adapted = adapted_linears(setup.shape, method, setup.targets)
-    if METHODS[method].kind == "adapter" and not adapted:
-        names = ", ".join(each.name for each in linears(setup.shape))
+    if METHODS[method].kind == "adapter":
+        _check_targets(setup)
+    if method == "last-layers" and setup.layers > shape.layers:
         raise UserError(
-            f"This model has no layer called {targets}.",
-            f"Its layers are {names}; or give all-linear, attention or attention-all.",
+            f"This model has {shape.layers} layers, not {setup.layers}.", "Lower --layers."
         )
     return setup
+
+
+def _check_targets(setup: Setup) -> None:
+    """UserError where the model lacks one of the layers, as the trainer will say."""
+    from core.memory.trainable import adapted_linears
+    from core.models.families import linears
+
+    there = [each.name for each in linears(setup.shape)]
+    named = setup.targets if isinstance(setup.targets, tuple) else ()
+    absent = [name for name in named if name not in there]
+    if absent or not adapted_linears(setup.shape, setup.method, setup.targets):
+        raise UserError(
+            f"This model has no layer called {', '.join(absent) or setup.targets}.",
+            f"Its layers are {', '.join(there)}; or give all-linear, attention or attention-all.",
+        )
 
 
 HOW = {"formula": "by formula", "simulated": "simulated", "measured": "measured"}

@@ -12,19 +12,26 @@ from core.methods import METHODS
 from core.objectives import OBJECTIVES
 from core.units import parse_bytes
 
+MOST_BARE = 100_000  # GiB, and far fewer bytes than anything takes
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Memory(click.ParamType[int]):
-    """An amount of memory: `24GiB`."""
+    """An amount of memory: `24GiB`; a bare number that few bytes could be is in GiB, too."""
 
     name = "memory"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            return parse_bytes(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+            return parse_bytes(f"{value}GiB" if _is_bare(value) else value)
+        except ValueError:
+            what = f"“{value}” is not an amount of memory; write it like 24GiB."
+            self.fail(what, param, ctx)
+
+
+def _is_bare(value: str) -> bool:
+    number = value.strip()
+    return number.replace(".", "", 1).isdecimal() and float(number) < MOST_BARE
 
 
 SHARED: dict[str, dict[str, Any]] = {

@@ -65,10 +65,11 @@ def test_few_rows_are_cut_before_a_model_is_said_not_to_fit() -> None:
 
 
 def test_few_methods_are_offered_and_every_one_can_be_asked_for() -> None:
-    usual = {one.method for one in plan(machine(24), CHAT).candidates}
-    assert usual == set(OFFERED)
-    many = {one.method for one in plan(machine(24), replace(CHAT, rows=5000)).candidates}
-    assert many == {*OFFERED, "dora"}
+    for rows in (50, 1_000, 5_000, 50_000):
+        usual = {one.method for one in plan(machine(24), replace(CHAT, rows=rows)).candidates}
+        assert usual == set(OFFERED)
+    asked = plan(machine(24), CHAT, methods=["dora"]).candidates
+    assert {one.method for one in asked} == {"dora"}
     assert "qlora" not in {one.method for one in plan(machine(), CHAT).candidates}
 
 

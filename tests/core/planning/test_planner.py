@@ -163,7 +163,10 @@ def test_the_recipe_is_complete_and_says_what_was_chosen() -> None:
         ("NVIDIA A100-SXM4-40GB", 40, "A100 40GB"),
         ("NVIDIA GeForce RTX 4090", 24, "RTX 4090"),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", 16, None),
-        ("NVIDIA GeForce RTX 4070 Ti SUPER", 16, None),
+        ("NVIDIA GeForce RTX 4070 Ti SUPER", 16, "RTX 4070 Ti SUPER"),
+        ("NVIDIA GeForce RTX 4080 Laptop GPU", 16, None),
+        ("NVIDIA GeForce RTX 5090 D", 32, None),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", 96, "RTX PRO 6000 Max-Q"),
         ("NVIDIA L40S", 45, "L40S"),
         ("NVIDIA L4", 22.5, "L4"),
         ("Tesla T4", 15, "T4"),
@@ -174,6 +177,16 @@ def test_the_recipe_is_complete_and_says_what_was_chosen() -> None:
 )
 def test_drivers_names_find_their_gpu(driver: str, gib: float, name: str | None) -> None:
     gpu = gpu_named(driver, int(gib * GIB))
+    assert (gpu.name if gpu else None) == name
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [("4090", "RTX 4090"), ("5070", "RTX 5070"), ("5070 ti", "RTX 5070 Ti"), ("a6000", "RTX A6000"),
+     ("rtx", None), ("", None), ("RTX 3060 Ti", "RTX 3060 Ti"), ("h100", "H100 PCIe")],
+)  # fmt: skip
+def test_a_person_may_leave_words_out_where_one_card_is_meant(typed: str, name: str | None) -> None:
+    gpu = gpu_named(typed)
     assert (gpu.name if gpu else None) == name
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from core.paths import presets_root
 from core.planning.candidates import Basis
+from core.planning.defaults import defaults
 from core.planning.presets import candidate_of
 from core.recipe import load_recipe
 
@@ -36,6 +37,9 @@ def test_a_preset_is_a_recipe_that_fits_where_it_says(path: Path) -> None:
     assert candidate.prediction.high <= free
     assert recipe.training.effective_batch == 16
     assert recipe.objective.name == OBJECTIVES[job]
+    parameters = candidate.model.shape.parameters
+    usual = defaults(1000, parameters, recipe.method.name, recipe.objective.name)
+    assert recipe.training.learning_rate <= usual.learning_rate
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,21 @@ def test_nothing_measured_is_an_error_with_the_childs_last_words(child: Any) -> 
     with pytest.raises(UserError, match=r"Nothing could be measured\. it broke"):
         calibrate(lambda point: None)
     assert not store().exists()
+
+
+def test_last_words_that_arrive_late_are_waited_for(
+    child: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collect = children.Child._collect_errors
+
+    def late(self: children.Child) -> None:
+        time.sleep(0.3)
+        collect(self)
+
+    monkeypatch.setattr(children.Child, "_collect_errors", late)
+    child("")
+    with pytest.raises(UserError, match=r"Nothing could be measured\. it broke"):
+        calibrate(lambda point: None)
 
 
 def test_a_home_that_cannot_be_written_is_said(
