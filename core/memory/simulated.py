@@ -27,13 +27,14 @@ from core.memory.prediction import CUDA_CONTEXT, Parts, Prediction
 from core.memory.setup import Setup, to_json
 from core.memory.sharding import NCCL_BUFFERS, check_sharding
 from core.paths import simulations_cache
-from core.text import printable
+from core.text import clip, printable
 from core.units import MIB
 
 WORKER = "core.memory.simulation.worker"
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "trl", "bitsandbytes", "deepspeed")
 TIMEOUT = 180.0
 PATIENCE = 0.5
+LONGEST_REASON = 120  # columns; transformers names every model that there is
 LOWER, UPPER = 0.95, 1.05  # what torch reserves, as far as others measured it (published_runs.csv)
 SLACK = 400 * MIB  # for the context, which varies by card
 
@@ -92,7 +93,8 @@ class Simulation:
         if self._ended:
             return UserError(self._ended)
         lines = child.last_errors.strip().splitlines()
-        reason = printable(lines[-1]) if lines else "its process ended without a word"
+        last = printable(lines[-1]) if lines else "its process ended without a word"
+        reason = clip(last, LONGEST_REASON)
         return UserError(
             f"This setup cannot be simulated: {reason}",
             "The prediction by formula is still there.",
