@@ -111,6 +111,6 @@ def test_it_can_be_cancelled_and_says_what_it_cannot_do(
     with pytest.raises(UserError, match="cancelled"):
         simulation.run()
     broken = replace(SMOL, model_type="no-such-architecture")
-    with pytest.raises(UserError, match="cannot be simulated: .*no-such-architecture") as raised:
+    with pytest.raises(UserError, match=r"cannot be simulated: .*no-such-architecture") as raised:
         simulated.simulate(Setup(broken, "lora"))
     assert len(str(raised.value)) < 400, "transformers names all that it knows"
