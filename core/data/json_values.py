@@ -19,7 +19,7 @@ from core.data.elements import SPACE, Elements, broken, decoded
 from core.data.examples import Record
 from core.data.files import READ_ERRORS, DataFile, Lists, Meter, open_lines
 from core.data.parsing import MAX_RECORD_BYTES, as_record, describe_json_error
-from core.data.split import is_held_out_name
+from core.data.parts import is_held_out_name
 from core.errors import UserError
 
 ARRAY_KEYS = ("data", "rows", "examples", "train", "conversations", "items", "samples", "records")

@@ -142,6 +142,17 @@ KINDS: dict[str, Kind] = {
         "hold what looks like personal data, which a model can repeat to anyone.",
         "Remove or replace it.",
     ),
+    "set-apart": Kind(
+        "info",
+        "are for evaluation by their names.",
+        "Evaluation is on these unless others are named (--eval; e in the app). To train on all"
+        " files, name them one by one.",
+    ),
+    "named-for-evaluation": Kind(
+        "warning",
+        "are trained on, though by their names they are for evaluation.",
+        "Leave them out, or evaluate on them (--eval, e in the app), unless that is meant.",
+    ),
     "unread-lists": Kind(
         "warning",
         "are in lists of the file that are not read.",

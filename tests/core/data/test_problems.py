@@ -118,7 +118,8 @@ def test_leakage_both_ways(tmp_path: Path) -> None:
 
 def test_every_code_is_tried() -> None:
     needs_more = {
-        "few-examples", "leakage", "no-stop-token", "unshown-tool-call", "unread-lists"
+        "few-examples", "leakage", "no-stop-token", "unshown-tool-call", "unread-lists",
+        "set-apart", "named-for-evaluation",
     }  # fmt: skip
     assert {code for code, _ in FOUND} | needs_more == set(KINDS)
 
