@@ -79,7 +79,7 @@ class Inspection:
         records = source.records(self._meter)
         first = self.first = self._first(records)
         self.recognition: Recognition = recognise(first, mapping)
-        self.judge = Judge(self.recognition.format, mapping)
+        self.judge = Judge(self.recognition.format, mapping, train_on)
         self._mapping = mapping
         self._records = chain(first, records)
         self.is_large = self._is_large()

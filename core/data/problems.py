@@ -65,7 +65,8 @@ KINDS: dict[str, Kind] = {
     "no-trained-tokens": Kind(
         "error",
         "have no token to train on and are dropped.",
-        "Raise max_length if their prompt fills it; the row's tokens say why.",
+        "Raise max_length if their prompt fills it, or give an answer a weight above 0; the row's"
+        " tokens say why.",
     ),
     "no-stop-token": Kind(
         "warning",

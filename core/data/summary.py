@@ -152,7 +152,7 @@ def _shown(name: str) -> str:
 
 def _sampled(code: str, tally: Tally) -> int:
     """How many rows this problem was looked for in; 0 for all."""
-    if code in _OF_ENCODED:
+    if code in _OF_ENCODED and not (code == "no-trained-tokens" and tally.fatal[code]):
         looked = len(tally.tokens)
     elif code == "near-duplicate":
         looked = len(tally.signed)
