@@ -146,8 +146,8 @@ KINDS: dict[str, Kind] = {
     "set-apart": Kind(
         "info",
         "are for evaluation by their names.",
-        "Evaluation is on these unless others are named (--eval; e in the app). To train on all"
-        " files, name them one by one.",
+        "Name other rows to evaluate on with --eval (e in the app); name the files one by one to"
+        " train on all.",
     ),
     "named-for-evaluation": Kind(
         "warning",
@@ -163,6 +163,8 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 
 CODES = tuple(KINDS)
+OF_FILES = frozenset(("set-apart", "named-for-evaluation"))
+"""Of these files are counted, not rows."""
 BIT = {code: 1 << position for position, code in enumerate(CODES)}
 
 

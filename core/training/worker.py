@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from core.data.prepared import Ledger, is_prepared, load_prepared, prepare
-from core.data.problems import KINDS
+from core.data.problems import KINDS, OF_FILES
 from core.data.rows import Progress
 from core.data.tokenizer import load_tokenizer
 from core.errors import describe_os_error
@@ -121,7 +121,7 @@ def _tell_rows(reporter: Reporter, ledger: Ledger) -> None:
         trained_tokens=ledger.trained_tokens,
     )
     for code, message in ledger.unread.items():
-        reporter.warn(code, message, KINDS[code].remedy)
+        reporter.warn(code, message, "" if code in OF_FILES else KINDS[code].remedy)
 
 
 def _quieten_libraries() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from core.data.advice import advise
+from core.data.problems import OF_FILES
 from core.data.report import Leakage, Problem, Report, Severity
 from core.data.rows import CleanCopy, Opened, Progress
 from core.errors import UserError
@@ -157,7 +158,7 @@ def problem_row(problem: Problem) -> Row:
     return (
         Content.styled(f"{mark} {problem.severity}", style),
         problem.code,
-        count_text(problem.count),
+        "–" if problem.code in OF_FILES else count_text(problem.count),
         printable(problem.message, single_line=True),
     )
 
