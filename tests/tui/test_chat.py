@@ -92,6 +92,19 @@ async def test_an_answer_streams_in_and_escape_stops_it(tmp_path, babbler):
     assert roles == ["user", "assistant"]
 
 
+async def test_ctrl_c_ends_the_answer_before_it_ends_the_app(tmp_path, babbler):
+    run = trained(tmp_path, babbler)
+    async with chat(run) as pilot:
+        await pilot.press(*"hello", "enter")
+        await until(pilot, lambda: len(answer(pilot)) > 5, 20)
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: "stopped by you" in shown(pilot), 20)
+        await until(pilot, lambda: "✓ ready" in shown(pilot), 20)
+        assert pilot.app.is_running
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: not pilot.app.is_running, 20)
+
+
 async def test_a_question_that_waits_for_the_model_can_be_taken_back(tmp_path, babbler):
     run = trained(tmp_path, babbler)
     async with chat(run, ready=False) as pilot:

@@ -295,6 +295,12 @@ class ChatScreen(Place):
         if self._session is not None and self._asked_at is not None:
             self._session.stop()
 
+    def interrupt(self) -> bool:
+        """ctrl+c ends an answer before it ends the app."""
+        answering = self._asked_at is not None
+        self.action_stop()
+        return answering
+
     def action_compare(self) -> None:
         self._compare = not self._compare
         self.action_reload()
