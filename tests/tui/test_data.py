@@ -12,10 +12,12 @@ import pytest
 from textual.selection import Selection
 
 from core.data.report import merged_bins
-from core.data.rows import Page
+from core.data.rows import Opened, Page
 from tests.tui.conftest import HOSTILE, SIZES, Open, sees, shown, until
 from tui.app import TuneDeck
+from tui.data_session import Source
 from tui.deck import Deck
+from tui.widgets.data_lines import head_lines
 from tui.widgets.path_input import complete_path
 from tui.widgets.row_pane import RowPane
 from tui.widgets.row_table import RowTable
@@ -92,6 +94,15 @@ async def test_a_narrow_terminal_opens_the_row_in_place_and_escape_goes_back(
         await sees(pilot, "Prompt")
         await pilot.press("escape")
         assert pilot.app.current_mode == "home"
+
+
+def test_why_no_tokens_are_counted_is_read_to_its_end() -> None:
+    opened = Opened("rows", ("rows",), 9, "messages", (), {}, ())
+    source = Source("rows", {}, "org/model", 1024, opened=opened)
+    note = f"No tokens are counted: Cannot prepare {'/a/long/path' * 6}: read-only. Do this."
+    lines = [line.plain for line in head_lines(source, note, 78)]
+    assert max(map(len, lines)) <= 78
+    assert lines[-1].endswith("read-only. Do this.")
 
 
 async def test_problems_lead_to_their_rows(opened: Open, flawed: Path, tiny_model: Path) -> None:
