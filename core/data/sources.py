@@ -161,6 +161,8 @@ def _paths(name: str, *, to_evaluate: bool) -> Found:
     try:
         if path.is_dir():
             return _files_in(path, to_evaluate=to_evaluate)
+        if path.is_fifo() or path.is_socket():  # a look at its beginning would take that away
+            raise UserError(f"{name} is a pipe, not a file.", "Name - and pipe the rows into it.")
         if path.exists():
             return Found((path,))
     except OSError as error:

@@ -371,6 +371,7 @@ async def test_what_a_folder_holds_out_by_name_is_compared_and_can_be_refused(
         entry.value = ""
         await pilot.press("enter")
         await until(pilot, lambda: app.deck.report and "rows held out" not in shown(pilot))
+        await sees(pilot, "A part of these rows is held out")
         assert app.deck.eval_sources == []
         assert app.deck.held_out == ""
 

@@ -349,6 +349,7 @@ class DataScreen(Place):
             self.query_one(Errands).say(when)
         else:
             self._open_again()
+            self.query_one(Errands).say("A part of these rows is held out for evaluation.")
 
     # A cleaned copy
 
