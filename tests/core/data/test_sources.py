@@ -87,7 +87,7 @@ def test_what_lies_beside_the_rows_in_a_folder_is_no_row(tmp_path: Path) -> None
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UserError, match="is a pipe, not a file. Name - and pipe"):
+    with pytest.raises(UserError, match=r"is a pipe, not a file\. Name - and pipe"):
         records(tmp_path / "pipe")
 
 
