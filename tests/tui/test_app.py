@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from types import SimpleNamespace
-
 import pytest
 from textual.widgets import Input
 
 from core.errors import UserError
 from tests.tui.conftest import MakeRun, Open, sees, shown, until
 from tui.app import TuneDeck
-from tui.launch import has_terminal
 
 
 async def test_the_number_keys_go_to_every_place(opened: Open) -> None:
@@ -96,16 +92,3 @@ async def test_any_size_is_survived(opened: Open, make_run: MakeRun, place: str)
                 await pilot.resize_terminal(*size)
             await pilot.press("escape")
     assert pilot.app.return_code in (None, 0)
-
-
-@pytest.mark.parametrize("redirected", ["stdin", "stdout", "stderr"])
-def test_the_app_needs_all_ends_of_the_terminal(
-    monkeypatch: pytest.MonkeyPatch, redirected: str
-) -> None:
-    """It draws on stderr: with that in a file, a person would look at nothing."""
-    monkeypatch.setenv("TERM", "xterm")
-    for name in ("stdin", "stdout", "stderr"):
-        monkeypatch.setattr(sys, name, SimpleNamespace(isatty=lambda: True))
-    assert has_terminal()
-    monkeypatch.setattr(sys, redirected, SimpleNamespace(isatty=lambda: False))
-    assert not has_terminal()
