@@ -43,7 +43,12 @@ class DataSection(_Section):
     """The rows and how they become tokens."""
 
     train: list[str] = Field(min_length=1, description="files, folders, globs or hub ids")
-    eval: list[str] = Field(default_factory=list, description="held-out rows; else a split")
+    eval: list[str] = Field(
+        default_factory=list, description="held-out rows; else see `eval_by_name`"
+    )
+    eval_by_name: bool = Field(
+        True, description="hold out what `train` has for evaluation by its names; else a split"
+    )
     mapping: dict[str, str] = Field(
         default_factory=dict, description="role → column, for columns that are not recognised"
     )

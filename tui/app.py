@@ -92,7 +92,7 @@ class TuneDeck(App[None]):
         Binding("question_mark", "help", "Keys", key_display="?"),
         Binding("q", "quit", "Quit"),
         Binding("ctrl+q", "quit", "Quit", show=False),
-        Binding("ctrl+c", "quit", "Quit", show=False, priority=True),
+        Binding("ctrl+c", "interrupt", "Quit", show=False, priority=True),
     ]
 
     def __init__(self, deck: Deck | None = None, start: str = "home") -> None:
@@ -124,6 +124,11 @@ class TuneDeck(App[None]):
 
     def action_go(self, place: str) -> None:
         self.switch_mode(place)
+
+    async def action_interrupt(self) -> None:
+        """As in a shell: what is being done here ends; the app, where nothing is."""
+        if not (isinstance(self.screen, Place) and self.screen.interrupt()):
+            await self.action_quit()
 
     def action_help(self) -> None:
         from tui.screens.help import HelpScreen

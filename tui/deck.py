@@ -26,9 +26,17 @@ class Deck:
     report: Report | None = None
     mapping: dict[str, str] = field(default_factory=dict)
     held_out: str | None = None
+    """As named; empty: none, so a part of the rows is; None: what the source itself sets apart."""
     train_on: TrainOn = "assistant"
     model: str | None = None
     max_length: int = 1024
     recipe: Recipe | None = None
     run: RunDirectory | None = None
     machine: Machine | None = None
+
+    @property
+    def eval_sources(self) -> list[str]:
+        """What is held out for evaluation; nothing where it is to be a part of the rows."""
+        if self.held_out is None:
+            return list(self.report.held_out) if self.report else []
+        return [self.held_out] if self.held_out else []

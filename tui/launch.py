@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def has_terminal() -> bool:
-    """Whether there is a terminal on both ends that can show the app."""
-    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    """Whether there is a terminal on all ends that can show the app, which draws on stderr."""
+    ends = (sys.stdin, sys.stdout, sys.stderr)
+    return all(end.isatty() for end in ends) and os.environ.get("TERM") != "dumb"
 
 
 def open_app(deck: Deck | None = None, start: str = "home") -> None:

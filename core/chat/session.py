@@ -73,7 +73,14 @@ class ChatSession:
         return news
 
     def stop(self) -> None:
-        """End the present answer; the model stays loaded."""
+        """End the present answer, or take back a question that waits for the model to load. The
+        model stays loaded."""
+        with suppress(Empty):
+            waiting = self._questions.get_nowait()
+            self._news.put(Answered())
+            if waiting is None:  # the session is being closed
+                self._questions.put(None)
+            return
         if self._client is not None:
             with suppress(UserError):  # it has ended meanwhile, and the reader says why
                 self._client.stop()

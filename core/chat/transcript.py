@@ -60,24 +60,32 @@ class Transcript:
         )
 
     def messages(self, who: Who = "tuned") -> list[Message]:
-        """The conversation as `who` knows it: the person's turns and its own answers."""
-        return [
-            {"role": line["role"], "content": line["content"]}
-            for line in self.lines
-            if line["role"] == "user" or line.get("who", "tuned") == who
-        ]
+        """The conversation as `who` knows it: its own answers, each with the person's turn before
+        it, and the last turn. Templates want the two to alternate, so what it never answered (the
+        other model was asked alone, or something failed) is left out."""
+        known: list[Message] = []
+        question: Message | None = None
+        for line in self.lines:
+            message: Message = {"role": line["role"], "content": line["content"]}
+            if line["role"] == "user":
+                question = message
+            elif line.get("who", "tuned") == who and question is not None and line["content"]:
+                known += [question, message]
+                question = None
+        return [*known, question] if question is not None else known
 
     def _append(self, line: dict[str, Any]) -> None:
-        """The file is made with the first turn, so that a chat of none leaves nothing."""
+        """The file is made with the first turn, so that a chat of none leaves nothing. Where it
+        cannot be written the chat still knows the turn."""
         line = {"v": VERSION, "t": round(time.time(), 3), **line}
+        self.lines.append(line)
         try:
-            if not self.lines:
+            if not self.path.exists():
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 _write(self.path, self._header())
             _write(self.path, line)
         except OSError as error:
             raise describe_os_error(error, "save the transcript") from error
-        self.lines.append(line)
 
     def _header(self) -> dict[str, Any]:
         return {"v": VERSION, "t": self.created, "kind": "transcript", "system": self.system}

@@ -86,6 +86,11 @@ def read_transcript(text: str) -> list[Message] | None:
     ]
 
 
+def is_weightless(message: Message) -> bool:
+    """Whether this answer is there to be read only: `weight: 0`, in OpenAI's format."""
+    return message.get("weight") in (0, 0.0) and "weight" in message
+
+
 def _parted(turns: list[Any]) -> list[Any]:
     """Turns that hold what was asked and what was answered, as two turns each."""
     parted: list[Any] = []

@@ -19,6 +19,7 @@ from os.path import commonprefix
 from typing import Any, Literal
 
 from core.data.chat_template import TemplateRefusal
+from core.data.conversation import is_weightless
 from core.data.encoded import IGNORED as IGNORED
 from core.data.encoded import Encoded as Encoded
 from core.data.encoded import Span as Span
@@ -202,7 +203,7 @@ def _render_conversation(
     render = _Renderer(tokenizer, tools)
     if len(kept) < len(messages):
         render.notes.append("The turns after the last answer are left out.")
-    chosen = [at for at in answers if not _is_weightless(messages[at])]
+    chosen = [at for at in answers if not is_weightless(messages[at])]
     if len(chosen) < len(answers):
         render.notes.append("Answers with weight 0 are not trained.")
     if train_on == "last":
@@ -217,10 +218,6 @@ def _render_conversation(
         return _render_answers(kept, chosen, whole, render, tokenizer)
     except TemplateRefusal as refusal:
         return [_Rendered("", (), (f"The template refuses this row: {refusal}.",))]
-
-
-def _is_weightless(message: Message) -> bool:
-    return message.get("weight") in (0, 0.0) and "weight" in message
 
 
 def _render_answers(

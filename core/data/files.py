@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, cast
 
-from core.data.split import is_held_out_name
+from core.data.parts import is_held_out_name
 from core.errors import UserError, describe_os_error
 
 if TYPE_CHECKING:

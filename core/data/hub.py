@@ -2,24 +2,31 @@
 
 Small ones, and those that are in the local cache already, are read from there. Of big ones the
 rows are read as they come, without a copy on disk, so that the first are there at once. All files
-are those of one commit. Neither `datasets` nor torch is needed.
+are those of one commit. Without a split those for training are read, and those for evaluation are
+held out. Neither `datasets` nor torch is needed.
 """
 
 from __future__ import annotations
 
 import io
 import re
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from core.data.files import KINDS, PACKED
-from core.data.split import is_held_out_name, words_of
+from core.data.hub_answers import ask, explained, impatience
+from core.data.parts import (
+    Found,
+    Part,
+    evaluation_part,
+    is_held_out_name,
+    of_part,
+    part_of,
+    part_of_path,
+    sort_out,
+)
 from core.errors import UserError
-from core.units import duration_text
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -28,27 +35,11 @@ _NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?(/(?P<split>[
 _PARQUET = "refs/convert/parquet"
 _PARTIAL = "partial-"
 _ANSWER_SECONDS = 20.0
-_ATTEMPTS = 3
-_LONGEST_WAIT = 20
-TOO_MANY, UNAVAILABLE = 429, 503
 SMALL_BYTES = 64 << 20
 """Data sets up to this size are downloaded into the cache."""
 FIRST_BYTES = 256 << 10
 BLOCK_BYTES = 8 << 20
 """What is asked for at once: little at first, as the first rows shall be there soon."""
-
-
-class Answer(Protocol):
-    """What the hub answers."""
-
-    @property
-    def status_code(self) -> int: ...
-
-    @property
-    def content(self) -> bytes: ...
-
-    @property
-    def headers(self) -> Mapping[str, str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +60,33 @@ class HubFile:
         return cast(IO[bytes], io.BufferedReader(_Ranges(self), 1 << 16))
 
 
-def find(name: str) -> list[Path | HubFile]:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is asked for: a part of a data set, to train on or to evaluate."""
+
+    repository: str
+    config: str | None
+    split: str | None
+    to_evaluate: bool
+
+    def naming(self, split: str) -> str:
+        """Another split, as a source."""
+        config = f":{self.config}" if self.config else ""
+        return f"{self.repository}{config}/{split}"
+
+
+def find(name: str, *, to_evaluate: bool = False) -> Found:
     """The files of `org/name[:config][/split]`. UserError when the hub does not give them."""
     match = _NAME.fullmatch(name)
     assert match is not None
-    repository = match["id"]
+    wanted = _Wanted(match["id"], match["config"], match["split"], to_evaluate)
     unreachable = f"There is no file {name}, and the hub cannot be reached to look for a data set."
-    with _explained(name, repository, unreachable):
+    with explained(name, wanted.repository, unreachable), impatience(wanted.repository):
         from huggingface_hub import HfApi
 
-        files = _choose(HfApi(), repository, match["config"], match["split"])
+        found, files = _choose(HfApi(), wanted)
         small = sum(file.size for file in files) <= SMALL_BYTES
-        return [_local(file, small=small) or file for file in files]
+        return replace(found, files=tuple(_local(file, small=small) or file for file in files))
 
 
 def _local(file: HubFile, *, small: bool) -> Path | None:
@@ -94,89 +100,26 @@ def _local(file: HubFile, *, small: bool) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-@contextmanager
-def _explained(name: str, repository: str, failure: str) -> Iterator[None]:
-    """What can go wrong with the hub, as a sentence; `failure` is the one for the network."""
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]
-        GatedRepoError,
-        HfHubHTTPError,
-        HTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
-
-    try:
-        yield
-    except GatedRepoError as error:
-        raise UserError(
-            f"The data set {repository} is gated.",
-            f"Accept its terms at https://huggingface.co/datasets/{repository}, then run"
-            " `hf auth login`.",
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise UserError(
-            f"There is no file {name}, and no public data set of that name on the hub.",
-            "Check the name; for a private one run `hf auth login`.",
-        ) from error
-    except OfflineModeIsEnabled as error:
-        raise UserError(
-            f"There is no file {name}, and HF_HUB_OFFLINE keeps from asking the hub.",
-            "Check the path, or unset HF_HUB_OFFLINE.",
-        ) from error
-    except HfHubHTTPError as error:
-        raise _refused(error.response, repository, failure) from error
-    except (LocalEntryNotFoundError, HTTPError) as error:
-        raise UserError(failure, "Check the path, or the network.") from error
-
-
-def _refused(answer: Answer, repository: str, failure: str) -> UserError:
-    """What an answer says that is neither rows nor one of the usual refusals."""
-    status = answer.status_code
-    if status in (401, 403):
-        return UserError(
-            f"The hub does not let you read {repository} ({status}).",
-            "Ask its owner for access, then run `hf auth login`.",
-        )
-    if status != TOO_MANY:
-        return UserError(f"{failure.removesuffix('.')}: it answers {status}.", "Try again later.")
-    wait = _seconds_to_wait(answer)
-    when = f"in {duration_text(wait)}" if wait else "later"
-    return UserError(
-        f"The hub has had too many requests from here ({status}).",
-        f"Try again {when}; after `hf auth login` it allows more.",
-    )
-
-
-def _seconds_to_wait(answer: Answer) -> int | None:
-    """What the answer asks to wait before the next request."""
-    said = answer.headers.get("Retry-After", "").strip()
-    return int(said) if said.isascii() and said.isdigit() else None
-
-
-def _choose(api: HfApi, repository: str, config: str | None, split: str | None) -> list[HubFile]:
+def _choose(api: HfApi, wanted: _Wanted) -> tuple[Found, list[HubFile]]:
     """The files of a split: the hub's own parquet copy where there is a whole one."""
     from huggingface_hub.errors import RevisionNotFoundError
 
+    repository = wanted.repository
     try:
         files = _list(api, repository, _PARQUET)
     except RevisionNotFoundError:
         files = []
-    chosen = _of_split(repository, files, config, split) if files else []
+    found, chosen = _of_split(wanted, files) if files else (Found(()), [])
     if not chosen:
-        chosen = [
-            file
-            for file in _list(api, repository, None)
-            if _is_data(file.name) and _belongs(file.name, config, split)
-        ]
+        found, chosen = _uploaded(wanted, _list(api, repository, None))
     if not chosen:
-        wanted = "/".join(filter(None, (config, split)))
+        named = "/".join(filter(None, (wanted.config, wanted.split)))
         raise UserError(
-            f"The data set {repository} holds no data files{f' of {wanted}' if wanted else ''}"
+            f"The data set {repository} holds no data files{f' of {named}' if named else ''}"
             " that can be read.",
             "Look at its page for the names of its configs and splits.",
         )
-    return chosen
+    return found, chosen
 
 
 def _list(api: HfApi, repository: str, revision: str | None) -> list[HubFile]:
@@ -190,43 +133,95 @@ def _list(api: HfApi, repository: str, revision: str | None) -> list[HubFile]:
     return sorted(found, key=lambda file: file.name)
 
 
-def _of_split(
-    repository: str, files: list[HubFile], config: str | None, split: str | None
-) -> list[HubFile]:
+def _of_split(wanted: _Wanted, files: list[HubFile]) -> tuple[Found, list[HubFile]]:
     """Files lie as config/split/0000.parquet. Without a name: `default` or the first, `train`.
-    None where the copy holds the first part of the rows only."""
+    Nothing where the copy holds the first part of the rows only."""
     parts = {file: PurePosixPath(file.name).parts for file in files}
     found = {file: names for file, names in parts.items() if file.name.endswith(".parquet")}
     configs = list(dict.fromkeys(names[0] for names in found.values() if len(names) == 3))
-    wanted = config or ("default" if "default" in configs else next(iter(configs), ""))
-    splits = list(dict.fromkeys(names[1] for names in found.values() if names[0] == wanted))
-    part = split or next((one for one in ("train", f"{_PARTIAL}train") if one in splits), "")
-    part = part or next(iter(splits), "")
-    if part.startswith(_PARTIAL) or f"{_PARTIAL}{part}" in splits:
-        return []
-    chosen = [file for file, names in found.items() if names[:2] == (wanted, part)]
+    config = wanted.config or ("default" if "default" in configs else next(iter(configs), ""))
+    splits = list(dict.fromkeys(names[1] for names in found.values() if names[0] == config))
+    split = wanted.split or _usual(splits, to_evaluate=wanted.to_evaluate)
+    if split.startswith(_PARTIAL) or f"{_PARTIAL}{split}" in splits:
+        return Found(()), []
+    chosen = [file for file, names in found.items() if names[:2] == (config, split)]
     if not chosen:
         raise UserError(
-            f"The data set {repository} has no {wanted or 'config'}/{part or 'split'}.",
+            f"The data set {wanted.repository} has no {config or 'config'}/{split or 'split'}.",
             f"It has the configs {', '.join(configs[:8])} and the splits {', '.join(splits[:8])}.",
         )
-    return chosen
+    return _besides(wanted, split, splits), chosen
+
+
+def _usual(splits: list[str], *, to_evaluate: bool) -> str:
+    """The split that is meant where none is named."""
+    parts = {split: part_of(split) for split in splits}
+    train = (*of_part(parts, "train"), *of_part(parts, None))
+    first = ("train", f"{_PARTIAL}train")
+    order = [*evaluation_part(parts)] if to_evaluate else []
+    order += [*(one for one in first if one in splits), *train, *splits]
+    return next(iter(order), "")
+
+
+def _besides(wanted: _Wanted, split: str, splits: list[str]) -> Found:
+    """What becomes of the other splits, where the user has named none: one is held out."""
+    others = {one.removeprefix(_PARTIAL): part_of(one) for one in splits if one != split}
+    if wanted.split or wanted.to_evaluate:
+        return Found(())
+    if part_of(split) in ("validation", "test"):
+        return Found((), spare=tuple(map(wanted.naming, others)), all_for_evaluation=True)
+    held_out = evaluation_part(others)[:1]
+    spare = (one for one in others if is_held_out_name(one) and one not in held_out)
+    rest = (one for one in others if not is_held_out_name(one))
+    return Found(
+        (),
+        held_out=tuple(map(wanted.naming, held_out)),
+        spare=tuple(map(wanted.naming, spare)),
+        unnamed=tuple(map(wanted.naming, rest)),
+    )
+
+
+def _uploaded(wanted: _Wanted, files: list[HubFile]) -> tuple[Found, list[HubFile]]:
+    """Of the files as their owner has named them those of a config and split, as far as their
+    names tell."""
+    config = (wanted.config or "").lower()
+    there = [file for file in files if _is_data(file.name) and config in file.name.lower()]
+    if wanted.split is not None:
+        split = _plain(wanted.split)
+        return Found(()), [file for file in there if split in _plain(file.name)]
+    parts: dict[HubFile, Part | None] = {
+        file: part_of_path(PurePosixPath(file.name)) for file in there
+    }
+    if wanted.to_evaluate:
+        return Found(()), list(evaluation_part(parts) or there)
+    parted = sort_out(parts)
+    held_out = dict.fromkeys(wanted.naming(_split_word(file)) for file in parted.held_out)
+    found = Found(
+        (),
+        held_out=tuple(held_out),
+        spare=tuple(str(file.path) for file in parted.spare),
+        unnamed=tuple(str(file.path) for file in parted.unnamed),
+        all_for_evaluation=not parted.held_out and bool(evaluation_part(parts)),
+    )
+    return found, list(parted.train)
+
+
+def _plain(name: str) -> str:
+    """The words of a name, each between two lines."""
+    return f"-{'-'.join(re.findall('[a-z0-9]+', name.lower()))}-"
+
+
+def _split_word(file: HubFile) -> str:
+    """What in a file's name, or in that of the nearest folder, makes it held out."""
+    part = next(one for one in reversed(PurePosixPath(file.name).parts) if is_held_out_name(one))
+    words: list[str] = re.findall("[A-Za-z0-9]+", part)
+    return next(filter(is_held_out_name, words), "-".join(words))
 
 
 def _is_data(name: str) -> bool:
     path = PurePosixPath(name)
     bare = path.with_suffix("") if path.suffix in PACKED else path
     return bare.suffix in KINDS and bare.suffix not in (".md", ".txt") and path.name[0] != "."
-
-
-def _belongs(name: str, config: str | None, split: str | None) -> bool:
-    """Whether a file is of this config and split, as far as its path tells. Without a split it is
-    the part for training, or all where no path names one."""
-    if config is not None and config.lower() not in name.lower():
-        return False
-    if split is not None:
-        return split.lower() in words_of(name)
-    return not is_held_out_name(name)
 
 
 class _Ranges(io.RawIOBase):
@@ -278,8 +273,8 @@ class _Ranges(io.RawIOBase):
         end = min(end, file.size)
         url = hf_hub_url(file.repository, file.name, repo_type="dataset", revision=file.commit)
         headers = {**build_hf_headers(), "Range": f"bytes={start}-{end - 1}"}
-        with _explained(str(file.path), file.repository, f"The hub did not send {file.path}."):
-            answer = _ask(url, headers)
+        with explained(str(file.path), file.repository, f"The hub did not send {file.path}."):
+            answer = ask(url, headers)
             hf_raise_for_status(cast(Any, answer))
         content = answer.content
         if answer.status_code == 200:  # the whole file, whatever part was asked for
@@ -287,21 +282,3 @@ class _Ranges(io.RawIOBase):
         if len(content) != end - start:
             raise UserError(f"The hub broke off in the middle of {file.path}.", "Try again.")
         self._block, self._start = content, start
-
-
-def _ask(url: str, headers: dict[str, str]) -> Answer:
-    """The answer to a request, tried again where that may help, for about a minute at most: the
-    hub's library would wait for as long as it is told to."""
-    from huggingface_hub.constants import HF_HUB_DOWNLOAD_TIMEOUT
-    from huggingface_hub.utils import http_backoff  # type: ignore[attr-defined]
-
-    for _ in range(_ATTEMPTS):
-        answer: Answer = http_backoff(
-            "GET", url, headers=headers, timeout=HF_HUB_DOWNLOAD_TIMEOUT, max_retries=_ATTEMPTS,
-            retry_on_status_codes=(408, 500, 502, 504),
-        )  # fmt: skip
-        wait = _seconds_to_wait(answer) or 1
-        if answer.status_code not in (TOO_MANY, UNAVAILABLE) or wait > _LONGEST_WAIT:
-            break
-        time.sleep(wait)
-    return answer

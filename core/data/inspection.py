@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from shlex import quote
 from threading import Event
 
@@ -28,6 +29,7 @@ from core.data.sources import Source, resolve
 from core.data.summary import (
     agree,
     estimate_of,
+    held_out_lists,
     leakage_of,
     ordered,
     problems,
@@ -77,7 +79,7 @@ class Inspection:
         records = source.records(self._meter)
         first = self.first = self._first(records)
         self.recognition: Recognition = recognise(first, mapping)
-        self.judge = Judge(self.recognition.format, mapping)
+        self.judge = Judge(self.recognition.format, mapping, train_on)
         self._mapping = mapping
         self._records = chain(first, records)
         self.is_large = self._is_large()
@@ -180,7 +182,7 @@ class Inspection:
 
     def look_for(self, held_out: Sequence[str], *, exact: bool = False) -> Leakage:
         """After the pass: which rows are also in the data that are held out for evaluation."""
-        other = Inspection(resolve(held_out), mapping=self._mapping, exact=exact)
+        other = Inspection(resolve(held_out, to_evaluate=True), mapping=self._mapping, exact=exact)
         other.run()
         self.tally.mark_leaks(*self.tally.shared_with(other.tally))
         self.leakage = found = leakage_of(other.source.name, other.tally, self.tally)
@@ -211,20 +213,29 @@ class Inspection:
             usable=tally.usable_rows,
             ledger=ordered(tally.ledger),
             tokens=counted,
-            problems=problems(tally, self._unchosen_lists(), complete=ended),
+            problems=problems(tally, self.source, self._unchosen_lists(), complete=ended),
             error=self._error() if ended else None,
             complete=ended,
             sample=sample_of(tally),
             estimate=estimate_of(tally) if self._rate < 1 else None,
             statistics=statistics(tally) if ended else None,
             leakage=self.leakage,
+            held_out=self.held_out,
         )
         return replace(report, advice=advise(report)) if ended else report
 
-    def _unchosen_lists(self) -> list[Lists]:
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """What the source sets apart for evaluation, as sources of their own; lists in files when
+        the pass has ended."""
+        lists = held_out_lists(self._unchosen_lists()) if self._ended else {}
+        named = (f"{path}/{name}" for path, name in lists.items())
+        return (*self.source.held_out, *named)
+
+    def _unchosen_lists(self) -> dict[Path, Lists]:
         """The lists in files of which the user has not said which one is meant."""
         chosen = {file.path for file in self.source.files if file.part}
-        return [lists for path, lists in self._meter.lists.items() if path not in chosen]
+        return {path: lists for path, lists in self._meter.lists.items() if path not in chosen}
 
     def _error(self) -> str | None:
         if self.tally.usable_rows:

@@ -19,7 +19,7 @@ from core.data.elements import SPACE, Elements, broken, decoded
 from core.data.examples import Record
 from core.data.files import READ_ERRORS, DataFile, Lists, Meter, open_lines
 from core.data.parsing import MAX_RECORD_BYTES, as_record, describe_json_error
-from core.data.split import is_held_out_name
+from core.data.parts import is_held_out_name
 from core.errors import UserError
 
 ARRAY_KEYS = ("data", "rows", "examples", "train", "conversations", "items", "samples", "records")
@@ -168,13 +168,12 @@ class JsonValues:
             return False
         while not self._ended and len(self._buffer) - self._position < _CHUNK:
             self._read(_CHUNK)
-        start = self._position + 1
-        while self._buffer[start : start + 1].isspace():
-            start += 1
+        # of the text alone, not of what happens to have been read beyond
+        text = self._buffer[self._position + 1 : self._position + _CHUNK].lstrip()
         try:
-            first, _ = json.JSONDecoder().raw_decode(self._buffer, start)
+            first, _ = json.JSONDecoder().raw_decode(text)
         except (ValueError, RecursionError):
-            return self._buffer[start : start + 1] == "{"  # one that is long
+            return text.startswith("{")  # one that is long
         return isinstance(first, dict) and not _is_turns([first])
 
     def _elements(self, name: str, sizes: Iterable[int]) -> Iterator[Batch]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from core.data.examples import Conversation, Example, FormatName, Judged, Messag
 from core.data.identity import fingerprints
 from core.data.inspection import Inspection
 from core.data.rows import Progress
-from core.data.sources import resolve
+from core.data.sources import Source, resolve
 from core.data.split import split
 from core.data.tokenizer import Tokenizer
 from core.data.training_rows import (
@@ -41,6 +41,7 @@ from core.objectives import refusal, suggestion
 from core.recipe import Recipe
 
 FEW_ROWS, FIXED_SHARE = 10, 0.05  # rows of one prompt from which on it is a fixed one
+ABOUT_NAMES = ("unread-lists", "set-apart", "named-for-evaluation")
 TRAIN, EVAL, HELD_OUT, LEDGER = "train.jsonl", "eval.jsonl", "heldout.jsonl", "ledger.json"
 
 
@@ -71,8 +72,10 @@ class Ledger:
     longest: int
     not_learned: int = 0
     eval_ledger: dict[str, int] = field(default_factory=dict)
-    unread: str = ""
-    """Which lists in the files are not read, if any are not."""
+    eval_source: tuple[str, ...] = ()
+    """What the held-out rows are from; empty where they are a part of the training source."""
+    unread: dict[str, str] = field(default_factory=dict)
+    """What of the source is not read, or is read against its name: messages by their code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,8 @@ class _Rows:
     format: FormatName = "unknown"
     total: int = 0
     not_learned: int = 0
-    unread: str = ""
+    held_out: tuple[str, ...] = ()
+    unread: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -120,9 +124,9 @@ def prepare(
 ) -> Prepared:
     """Encode the recipe's data and write it to `folder`. UserError when nothing can be trained."""
     data = recipe.data
-    rows = _read(data.train, recipe, tokenizer, on_progress)
-    if data.eval:
-        held = _read(data.eval, recipe, tokenizer, on_progress)
+    rows = _read(resolve(data.train), recipe, tokenizer, on_progress)
+    if eval_source := tuple(data.eval or (rows.held_out if data.eval_by_name else ())):
+        held = _read(resolve(eval_source, to_evaluate=True), recipe, tokenizer, on_progress)
         train_at, eval_at = list(range(len(rows))), list(range(len(held)))
     else:
         held = rows
@@ -136,7 +140,11 @@ def prepare(
         train=train,
         eval=held_out,
         held_out=list(_held_out(held, eval_at)),
-        ledger=_ledger(rows, held, train, len(kept), len(train_at) - len(kept), len(eval_at)),
+        ledger=replace(
+            _ledger(rows, train, len(kept), len(train_at) - len(kept), len(eval_at)),
+            eval_ledger={} if held is rows else held.reasons,
+            eval_source=eval_source,
+        ),
     )
     if not prepared.train:
         raise UserError("No row is left to train on.", "Look at the data with `tunedeck inspect`.")
@@ -149,7 +157,7 @@ def prepare(
 def load_prepared(folder: Path) -> Prepared:
     """Read back what `prepare` wrote. UserError when it is not there or not complete."""
     try:
-        ledger = Ledger(**json.loads((folder / LEDGER).read_text(encoding="utf-8")))
+        ledger = _ledger_from(json.loads((folder / LEDGER).read_text(encoding="utf-8")))
         held_out = [
             HeldOut(row["number"], tuple(row["messages"]), row["reference"], tuple(row["tools"]))
             for row in _lines(folder / HELD_OUT)
@@ -168,18 +176,25 @@ def load_prepared(folder: Path) -> Prepared:
         ) from error
 
 
+def _ledger_from(tree: dict[str, Any]) -> Ledger:
+    """As it was written, also by an earlier version, which told of nothing but lists."""
+    unread = tree.get("unread") or {}
+    told = {"unread-lists": unread} if isinstance(unread, str) else unread
+    return Ledger(**{**tree, "unread": told, "eval_source": tuple(tree.get("eval_source", ()))})
+
+
 def is_prepared(folder: Path) -> bool:
     return (folder / LEDGER).is_file()
 
 
 def _read(
-    source: Sequence[str],
+    source: Source,
     recipe: Recipe,
     tokenizer: Tokenizer,
     on_progress: Callable[[Progress], None] | None,
 ) -> _Rows:
     inspection = Inspection(
-        resolve(source),
+        source,
         tokenizer=tokenizer,
         max_length=recipe.data.max_length,
         train_on=recipe.encodes,
@@ -199,7 +214,12 @@ def _read(
     if report.error:
         raise UserError(report.error)
     rows.not_learned = report.usable - len(rows)
-    rows.unread = " ".join(one.message for one in report.problems if one.code == "unread-lists")
+    rows.held_out = report.held_out
+    rows.unread = {
+        one.code: one.message
+        for one in report.problems
+        if one.code in ABOUT_NAMES and one.severity == "warning"
+    }
     return rows
 
 
@@ -255,7 +275,7 @@ def _held_out(rows: _Rows, positions: Sequence[int]) -> Iterator[HeldOut]:
 
 
 def _ledger(
-    rows: _Rows, held: _Rows, train: Sequence[TokenRow], kept: int, left_out: int, held_out: int
+    rows: _Rows, train: Sequence[TokenRow], kept: int, left_out: int, held_out: int
 ) -> Ledger:
     return Ledger(
         format=rows.format,
@@ -268,7 +288,6 @@ def _ledger(
         trained_tokens=sum(row.trained for row in train),
         longest=max((row.longest for row in train), default=0),
         not_learned=rows.not_learned,
-        eval_ledger={} if held is rows else held.reasons,
         unread=rows.unread,
     )
 

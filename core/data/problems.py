@@ -65,7 +65,8 @@ KINDS: dict[str, Kind] = {
     "no-trained-tokens": Kind(
         "error",
         "have no token to train on and are dropped.",
-        "Raise max_length if their prompt fills it; the row's tokens say why.",
+        "Raise max_length if their prompt fills it, or give an answer a weight above 0; the row's"
+        " tokens say why.",
     ),
     "no-stop-token": Kind(
         "warning",
@@ -142,6 +143,17 @@ KINDS: dict[str, Kind] = {
         "hold what looks like personal data, which a model can repeat to anyone.",
         "Remove or replace it.",
     ),
+    "set-apart": Kind(
+        "info",
+        "are for evaluation by their names.",
+        "Name other rows to evaluate on with --eval (e in the app); name the files one by one to"
+        " train on all.",
+    ),
+    "named-for-evaluation": Kind(
+        "warning",
+        "are trained on, though by their names they are for evaluation.",
+        "Leave them out, or evaluate on them (--eval, e in the app), unless that is meant.",
+    ),
     "unread-lists": Kind(
         "warning",
         "are in lists of the file that are not read.",
@@ -151,6 +163,8 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 
 CODES = tuple(KINDS)
+OF_FILES = frozenset(("set-apart", "named-for-evaluation"))
+"""Of these files are counted, not rows."""
 BIT = {code: 1 << position for position, code in enumerate(CODES)}
 
 

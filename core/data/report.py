@@ -166,6 +166,8 @@ class Report:
     statistics: Statistics | None = None
     leakage: Leakage | None = None
     advice: tuple[Advice, ...] = ()
+    held_out: tuple[str, ...] = ()
+    """What the source itself sets apart for evaluation, by its names: sources of their own."""
 
     def as_json(self) -> dict[str, Any]:
         """What `inspect --json` says: the shape that is promised, and more keys beside it."""
@@ -198,6 +200,7 @@ def report_from_wire(tree: dict[str, Any]) -> Report:
         "statistics": _statistics(tree["statistics"]),
         "leakage": None if tree["leakage"] is None else leakage_from_wire(tree["leakage"]),
         "advice": tuple(Advice(**one) for one in tree["advice"]),
+        "held_out": tuple(tree["held_out"]),
     }
     return Report(**{**tree, **made})
 

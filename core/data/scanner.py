@@ -55,7 +55,7 @@ class Scanner:
 
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
-        self._judge = Judge(orders.format, orders.mapping)
+        self._judge = Judge(orders.format, orders.mapping, orders.train_on)
         self._tokenizer: Tokenizer | None = (
             load_tokenizer(Path(orders.tokenizer)) if orders.tokenizer else None
         )

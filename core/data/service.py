@@ -38,7 +38,7 @@ from core.data.store import LineIndex, Spool, Store
 from core.data.tokenizer import Tokenizer, load_tokenizer
 from core.data.trial import try_mapping
 from core.data.verdict import Verdict
-from core.errors import UserError
+from core.errors import UserError, describe_os_error
 from core.hardware.host import cores
 from core.text import printable
 
@@ -293,6 +293,9 @@ class Service:
             return {"reply": reply if isinstance(reply, dict) else asdict(reply)}
         except UserError as error:
             return {"error": [error.message, error.remedy]}
+        except OSError as error:  # the file is gone, say: what is known of it stays readable
+            said = describe_os_error(error, "read")
+            return {"error": [said.message, said.remedy]}
 
     def _reply(self, request: dict[str, Any]) -> Any:
         if request["ask"] == "open":

@@ -4,6 +4,10 @@ stream of records.
 Records are numbered from 1; for JSON lines the number is that of the line. Where a source has
 several files the numbers run on, so that each names one row. A bad row is a record with a
 problem; only what makes the whole source unusable raises UserError.
+
+Of a folder or a data set on the hub those files are read that are to be trained on by their names,
+and those for evaluation are held out (`core.data.parts`); of one that is named for evaluation it
+is the other way round.
 """
 
 from __future__ import annotations
@@ -13,17 +17,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from core.data.columnar import read_columnar
 from core.data.examples import Record
 from core.data.files import KINDS, PACKED, DataFile, Kind, Meter, examine
+from core.data.parts import Found, evaluation_part, is_held_out_name, part_of_path, sort_out
 from core.data.piped import STANDARD_INPUT, standard_input
 from core.data.readers import read_document, read_jsonl, read_table, read_text
 from core.errors import UserError, describe_os_error
-
-if TYPE_CHECKING:
-    from core.data.hub import HubFile
 
 
 def _read_json(file: DataFile, meter: Meter | None) -> Iterator[Record]:
@@ -44,10 +45,19 @@ _READERS: dict[Kind, Callable[[DataFile, Meter | None], Iterator[Record]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a specification stands for: files that have been looked at."""
+    """What a specification stands for: files that have been looked at.
+
+    `held_out` names what it sets apart for evaluation, `spare` what is for evaluation as well but
+    is not read at all, nor is `unnamed`, whose names tell nothing. `misnamed` is what is read among
+    others although by its name it is for evaluation.
+    """
 
     name: str
     files: tuple[DataFile, ...]
+    held_out: tuple[str, ...] = ()
+    spare: tuple[str, ...] = ()
+    unnamed: tuple[str, ...] = ()
+    misnamed: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -70,31 +80,69 @@ def open_source(spec: Sequence[str]) -> Iterator[Record]:
     return resolve(spec).records()
 
 
-def resolve(spec: Sequence[str]) -> Source:
-    """Find and look at everything that `spec` names. UserError when something is not there."""
-    files = [file for name in spec for file in _files(name)]
+def resolve(spec: Sequence[str], *, to_evaluate: bool = False) -> Source:
+    """Find and look at everything that `spec` names, to train on it or to evaluate. UserError when
+    something is not there."""
+    found = [_find(name, to_evaluate=to_evaluate) for name in spec]
+    files = tuple(file for one in found for file in one.files)
     if not files:
         raise UserError("No data is named.", "Name a file, a folder or a hub id.")
     first = "standard input" if spec[0] == STANDARD_INPUT else spec[0]
     shown = first if len(spec) == 1 else f"{first} and {len(spec) - 1} more"
-    return Source(shown, tuple(files))
+    read = {str(file.path) for file in files if not file.part}
+    return Source(
+        shown,
+        files,
+        held_out=tuple(name for one in found for name in one.held_out if name not in read),
+        spare=tuple(name for one in found for name in one.spare if name not in read),
+        unnamed=tuple(name for one in found for name in one.unnamed if name not in read),
+        misnamed=() if to_evaluate else _misnamed(found),
+    )
+
+
+def _misnamed(found: Sequence[_Files]) -> tuple[str, ...]:
+    """Files for evaluation that are among others, or are all that a folder holds. Where nothing
+    else is named, they are meant."""
+    named = [file for one in found for file in one.files if is_held_out_name(file.path.name)]
+    alone = len(named) == sum(len(one.files) for one in found)
+    taken = [file for one in found if one.all_for_evaluation for file in one.files]
+    return tuple(dict.fromkeys(str(file.path) for file in (*taken, *([] if alone else named))))
 
 
 def read_file(file: DataFile, meter: Meter | None = None) -> Iterator[Record]:
     return _READERS[file.kind](file, meter)
 
 
-def _files(name: str) -> list[DataFile]:
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What one name stands for."""
+
+    files: tuple[DataFile, ...]
+    held_out: tuple[str, ...] = ()
+    spare: tuple[str, ...] = ()
+    unnamed: tuple[str, ...] = ()
+    all_for_evaluation: bool = False
+
+
+def _find(name: str, *, to_evaluate: bool) -> _Files:
     path = Path(name).expanduser()
-    if not names_a_list(path):
-        return [_examined(found) for found in _paths(name)]
+    if names_a_list(path):
+        return _Files((_list_in(path),))
+    found = _paths(name, to_evaluate=to_evaluate)
+    files = tuple(
+        examine(one) if isinstance(one, Path) else examine(one.path, one) for one in found.files
+    )
+    return _Files(files, found.held_out, found.spare, found.unnamed, found.all_for_evaluation)
+
+
+def _list_in(path: Path) -> DataFile:
     file = examine(path.parent)
     if file.kind != "json":
         raise UserError(
             f"{path.parent} holds no lists with names, and so none named {path.name}.",
             "Name the file alone.",
         )
-    return [replace(file, part=path.name)]
+    return replace(file, part=path.name)
 
 
 def names_a_list(path: Path) -> bool:
@@ -105,20 +153,18 @@ def names_a_list(path: Path) -> bool:
         return False
 
 
-def _examined(found: Path | HubFile) -> DataFile:
-    return examine(found) if isinstance(found, Path) else examine(found.path, found)
-
-
-def _paths(name: str) -> list[Path] | list[Path | HubFile]:
+def _paths(name: str, *, to_evaluate: bool) -> Found:
     """The files that a name stands for."""
     if name == STANDARD_INPUT:
-        return [standard_input()]
+        return Found((standard_input(),))
     path = Path(name).expanduser()
     try:
         if path.is_dir():
-            return _files_in(path)
+            return _files_in(path, to_evaluate=to_evaluate)
+        if path.is_fifo() or path.is_socket():  # a look at its beginning would take that away
+            raise UserError(f"{name} is a pipe, not a file.", "Name - and pipe the rows into it.")
         if path.exists():
-            return [path]
+            return Found((path,))
     except OSError as error:
         raise describe_os_error(error, "read") from error
     except ValueError as error:
@@ -127,11 +173,11 @@ def _paths(name: str) -> list[Path] | list[Path | HubFile]:
         found = sorted(map(Path, glob.glob(str(path), recursive=True)))
         if not found:
             raise UserError(f"No file matches {name}.", "Check the pattern.")
-        return [one for one in found if one.is_file()]
+        return Found(tuple(one for one in found if one.is_file()))
     if is_hub_id(name):
         from core.data.hub import find
 
-        return find(name)
+        return find(name, to_evaluate=to_evaluate)
     raise UserError(f"There is no file {name}.", "Check the path.")
 
 
@@ -142,18 +188,19 @@ def is_hub_id(name: str) -> bool:
 
 
 def check_source(name: str) -> None:
-    """UserError when a file or folder is not there or cannot be read; a hub id is not asked for."""
+    """UserError when a file or folder to evaluate on is not there or cannot be read; a hub id is
+    not asked for."""
     if not is_hub_id(name):
-        resolve([name])
+        resolve([name], to_evaluate=True)
 
 
 def _looks_like_a_file(path: Path) -> bool:
     return _kind_by_name(path) is not None or path.parent.exists()
 
 
-def _files_in(folder: Path) -> list[Path]:
-    """The data in a folder: text only where it holds nothing else, for what lies beside rows is a
-    licence or a card."""
+def _files_in(folder: Path, *, to_evaluate: bool) -> Found:
+    """The data in a folder that are to be trained on, or to evaluate: text only where it holds
+    nothing else, for what lies beside rows is a licence or a card."""
     found = [path for path in sorted(folder.rglob("*")) if _is_data(path, folder)]
     rows = [path for path in found if _kind_by_name(path) not in ("text", "document")]
     if not found:
@@ -161,7 +208,18 @@ def _files_in(folder: Path) -> list[Path]:
             f"The folder {folder} holds no data files.",
             f"It needs files that end in {', '.join(KINDS)}.",
         )
-    return rows or found
+    parts = {path: part_of_path(path.relative_to(folder)) for path in rows or found}
+    if to_evaluate:
+        wanted = evaluation_part(parts)
+        return Found(wanted or tuple(parts))
+    parted = sort_out(parts)
+    return Found(
+        parted.train,
+        held_out=tuple(map(str, parted.held_out)),
+        spare=tuple(map(str, parted.spare)),
+        unnamed=tuple(map(str, parted.unnamed)),
+        all_for_evaluation=not parted.held_out and bool(evaluation_part(parts)),
+    )
 
 
 def _is_data(path: Path, folder: Path) -> bool:

@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 
 MINIMUM = 50
-_HELD_OUT_WORDS = frozenset(("test", "validation", "valid", "val", "dev", "eval"))
-
-
-def is_held_out_name(name: str) -> bool:
-    """Whether a split, list or file of this name is meant for evaluation."""
-    return not _HELD_OUT_WORDS.isdisjoint(words_of(name))
-
-
-def words_of(name: str) -> list[str]:
-    return re.split(r"[^A-Za-z0-9]+", name.lower())
 
 
 def split(groups: Sequence[int], fraction: float, seed: int = 0) -> tuple[list[int], list[int]]:

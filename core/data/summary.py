@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.data.files import Lists
+from core.data.parts import evaluation_part, is_held_out_name, part_of
 from core.data.problems import BIT, CODES, KINDS
 from core.data.report import (
     MAX_ROWS_LISTED,
@@ -18,10 +20,12 @@ from core.data.report import (
     Padding,
     Problem,
     Sample,
+    Severity,
     Spread,
     Statistics,
     TokenStatistics,
 )
+from core.data.sources import Source
 from core.data.tally import Tally
 from core.text import clip, printable
 
@@ -37,12 +41,16 @@ _OF_ENCODED = ("too-long", "no-trained-tokens", "no-stop-token", "unshown-tool-c
 _SEVERITIES = ("error", "warning", "info")
 _ROLES = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
 Lengths = NDArray[np.int64]
+NO_LISTS: Mapping[Path, Lists] = {}
 
 
-def problems(tally: Tally, lists: Collection[Lists] = (), *, complete: bool) -> tuple[Problem, ...]:
+def problems(
+    tally: Tally, source: Source, lists: Mapping[Path, Lists] = NO_LISTS, *, complete: bool
+) -> tuple[Problem, ...]:
     """All problems, the worst first. `lists` are those in the files that were read."""
     found = [_problem(code, tally) for code in CODES if tally.counts[code]]
-    found += _unread(lists)
+    held_out = held_out_lists(lists)
+    found += [*_unread(lists, held_out), *_parts(source, held_out)]
     usable = tally.usable_rows
     if complete and 0 < usable < FEW:
         kind = KINDS["few-examples"]
@@ -67,12 +75,25 @@ def _problem(code: str, tally: Tally) -> Problem:
     return Problem(code, severity, count, tuple(tally.listed[code]), message, kind.remedy, example)
 
 
-def _unread(lists: Iterable[Lists]) -> list[Problem]:
+def held_out_lists(lists: Mapping[Path, Lists]) -> dict[Path, str]:
+    """The list in each file that is held out by its name, where another is trained on."""
+    found = {}
+    for path, one in lists.items():
+        parts = evaluation_part({name: part_of(name) for name in one.others})
+        if parts and one.taken and not is_held_out_name(one.taken):
+            found[path] = parts[0]
+    return found
+
+
+def _unread(lists: Mapping[Path, Lists], held_out: Mapping[Path, str]) -> list[Problem]:
     """That files hold lists of rows beside those that are read."""
-    taken = dict.fromkeys(one.taken for one in lists if one.taken and one.others)
+    taken: dict[str, None] = {}
     others: Counter[str] = Counter()
-    for one in lists:
-        others.update(one.others if one.taken else {})
+    for path, one in lists.items():
+        left = {name: rows for name, rows in one.others.items() if name != held_out.get(path)}
+        if one.taken and left:
+            taken[one.taken] = None
+            others.update(left)
     if not others:
         return []
     kind, count = KINDS["unread-lists"], others.total()
@@ -84,13 +105,54 @@ def _unread(lists: Iterable[Lists]) -> list[Problem]:
     return [Problem("unread-lists", kind.severity, count, (), message, kind.remedy)]
 
 
+def _parts(source: Source, lists: Mapping[Path, str]) -> Iterator[Problem]:
+    """What becomes of files and lists whose names tell what they are for."""
+    named = (f"{path.name}/{name}" for path, name in lists.items())
+    held_out, misnamed = (*source.held_out, *named), source.misnamed
+    unread = (*source.spare, *source.unnamed)
+    if held_out or unread:
+        it = (
+            ("its name this is", "it is")
+            if len(held_out) == 1
+            else ("their names these are", "they are")
+        )
+        apart = f"By {it[0]} for evaluation, and so {it[1]} not trained on"
+        parts = ((apart, held_out), ("Not read at all", unread))
+        said = " ".join(f"{what}: {_names(names)}." for what, names in parts if names)
+        severity: Severity = "warning" if source.unnamed else KINDS["set-apart"].severity
+        yield _about_files("set-apart", severity, (*held_out, *unread), said)
+    if misnamed:
+        message = (
+            f"By its name this is for evaluation, and yet it is trained on: {_names(misnamed)}."
+        )
+        yield _about_files("named-for-evaluation", "warning", misnamed, message)
+
+
+def _about_files(code: str, severity: Severity, names: Collection[str], message: str) -> Problem:
+    return Problem(code, severity, len(names), (), message, KINDS[code].remedy)
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = [_shown(_short(PurePath(name))) for name in names[:_NAMED]]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(shown)}{more}"
+
+
+def _short(path: PurePath) -> str:
+    """Files by their own names, with the folder where that is what tells; splits in full."""
+    told_by_folder = part_of(path.name) is None and part_of(path.parent.name)
+    if not path.is_absolute():
+        return str(path)
+    return "/".join(path.parts[-2:]) if told_by_folder else path.name
+
+
 def _shown(name: str) -> str:
     return clip(printable(name, single_line=True), _NAME_WIDTH)
 
 
 def _sampled(code: str, tally: Tally) -> int:
     """How many rows this problem was looked for in; 0 for all."""
-    if code in _OF_ENCODED:
+    if code in _OF_ENCODED and not (code == "no-trained-tokens" and tally.fatal[code]):
         looked = len(tally.tokens)
     elif code == "near-duplicate":
         looked = len(tally.signed)

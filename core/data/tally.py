@@ -95,6 +95,8 @@ class Tally:
             pair = isinstance(verdict.example, Preference)
             found = self._add_tokens(encoded, codes, needs_all=pair)
             reason = found if whole else None
+        if any(finding.code == "no-trained-tokens" for finding in verdict.findings):
+            reason = "no-trained-tokens"  # by the weights of its answers, whatever the sample
         self.ledger[reason or "usable"] += 1
         dropped = reason not in (None, "truncated")
         if dropped and reason is not None:

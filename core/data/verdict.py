@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from core.data.conversation import Unusable
+from core.data.conversation import Unusable, is_weightless
 from core.data.examples import (
     Conversation,
     Example,
@@ -23,6 +24,9 @@ from core.data.examples import (
 )
 from core.data.formats import Recogniser, normalise
 from core.data.sensitive import find_personal, find_secret
+
+if TYPE_CHECKING:
+    from core.data.encoding import TrainOn
 
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _GARBLED = re.compile("Ã[¡-ª¬-º¼-¿€ƒ„†‡ˆ‰Š‹ŒŽšœžŸ]|â€[™œ˜¦¢“”\x9d]|Â[¡-ª¬-º¼-¿]")
@@ -67,8 +71,14 @@ class Verdict:
 class Judge:
     """Judges the rows of one source, whose main format is known."""
 
-    def __init__(self, format: FormatName, mapping: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        format: FormatName,
+        mapping: Mapping[str, str] | None = None,
+        train_on: TrainOn = "assistant",
+    ) -> None:
         self.format = format
+        self._train_on = train_on
         self._kind = kind_of(format)
         self._recogniser = Recogniser(mapping)
 
@@ -86,7 +96,19 @@ class Judge:
         findings = [*self._compare(layout.format), *check(example, clean=clean)]
         if any(finding.fatal for finding in findings):
             return Verdict(record, layout.format, None, tuple(findings))
+        findings += self._weigh(example)
         return Verdict(record, layout.format, example, tuple(findings))
+
+    def _weigh(self, example: Example) -> list[Finding]:
+        """That no answer is trained, where their weights say so: known without any tokenizer."""
+        if not isinstance(example, Conversation) or self._train_on not in ("assistant", "last"):
+            return []
+        answers = [turn for turn in example.messages if turn["role"] == "assistant"]
+        counted = answers[-1:] if self._train_on == "last" else answers
+        if not all(map(is_weightless, counted)):
+            return []
+        which = "its last answer has" if self._train_on == "last" else "all its answers have"
+        return [Finding("no-trained-tokens", f"{which} weight 0")]
 
     def _compare(self, format: FormatName) -> list[Finding]:
         if format == self.format:

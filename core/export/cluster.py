@@ -7,9 +7,11 @@ name in TUNEDECK_HOME, which therefore has to lie on a disk that outlives the ma
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.data.sources import names_a_list
 from core.errors import UserError, describe_os_error
 from core.recipe import Recipe, load_recipe
 from core.runs.directory import find_run, write_atomically
@@ -51,8 +53,15 @@ def job_of(file: Path, recipe: Recipe) -> Job:
         name=name,
         nodes=hardware.nodes,
         gpus=0 if hardware.gpu == "cpu" else count,
-        files=tuple(Path(source) for source in local if Path(source).is_absolute()),
+        files=_files(Path(source) for source in local if Path(source).is_absolute()),
     )
+
+
+def _files(named: Iterable[Path]) -> tuple[Path, ...]:
+    """The files and folders to take along, each once: of a list in a file that file, and nothing
+    that lies in a folder that goes as well."""
+    found = dict.fromkeys(path.parent if names_a_list(path) else path for path in named)
+    return tuple(path for path in found if found.keys().isdisjoint(path.parents))
 
 
 def write_job(

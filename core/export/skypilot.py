@@ -74,13 +74,13 @@ def _there(path: Path) -> str:
 def _run(job: Job) -> list[str]:
     """The shell lines. Local data and models have moved, and the recipe is told where to."""
     recipe = load_recipe(job.recipe)
-    moved = {str(path) for path in job.files}
+    moved = set(job.files)
     options = ["--plain"]
     for key, sources in (("data.train", recipe.data.train), ("data.eval", recipe.data.eval)):
-        if any(source in moved for source in sources):
+        if any(_goes_along(source, moved) for source in sources):
             listed = ", ".join(_in_quotes(source, moved) for source in sources)
             options.append(f'--set "{key}=[{listed}]"')
-    if recipe.model.id in moved:
+    if _goes_along(recipe.model.id, moved):
         options.append(f'--set "model.id={_in_quotes(recipe.model.id, moved)}"')
     lines = [f"files=$HOME{FOLDER.removeprefix('~')}"]
     if job.nodes > 1:
@@ -90,9 +90,15 @@ def _run(job: Job) -> list[str]:
     return [*lines, job.command(place, *options)]
 
 
-def _in_quotes(source: str, moved: set[str]) -> str:
+def _goes_along(source: str, moved: set[Path]) -> bool:
+    """Whether it is among the files that move, or in one of them (a list) or of their folders."""
+    path = Path(source)
+    return not moved.isdisjoint((path, *path.parents))
+
+
+def _in_quotes(source: str, moved: set[Path]) -> str:
     """A YAML string inside double quotes of the shell, which fills in $files."""
-    text = f"@files@{source}" if source in moved else source
+    text = f"@files@{source}" if _goes_along(source, moved) else source
     escaped = json.dumps(text, ensure_ascii=False)
     for special in ("\\", '"', "$", "`"):
         escaped = escaped.replace(special, "\\" + special)

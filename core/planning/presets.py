@@ -79,6 +79,7 @@ def with_data(recipe: Recipe, like: Recipe) -> Recipe:
                 update={
                     "train": like.data.train,
                     "eval": like.data.eval,
+                    "eval_by_name": like.data.eval_by_name,
                     "mapping": like.data.mapping,
                     "eval_fraction": like.data.eval_fraction,
                 }

@@ -23,6 +23,7 @@ def recipe_for(
     name: str,
     sources: Sequence[str],
     eval_sources: Sequence[str] = (),
+    eval_by_name: bool = True,
     mapping: Mapping[str, str] | None = None,
     train_on: TrainOn = "assistant",
     rows: int,
@@ -35,6 +36,7 @@ def recipe_for(
         data=DataSection(
             train=list(sources),
             eval=list(eval_sources),
+            eval_by_name=eval_by_name,
             mapping=dict(mapping or {}),
             max_length=candidate.seq_length,
             train_on=train_on,

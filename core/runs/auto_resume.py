@@ -79,7 +79,7 @@ def _check_sources(run: RunDirectory, recipe: Recipe) -> None:
         before: dict[str, str] = json.loads((run.data / SOURCES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return  # it has not come to reading its data
-    now = source_digests([*recipe.data.train, *recipe.data.eval])
+    now = source_digests(recipe.data)
     changed = [path for path, digest in now.items() if before.get(path, digest) != digest]
     if changed:
         raise UserError(

@@ -6,6 +6,9 @@ of readers follow it. Every event has `v` (schema version), `t` (unix seconds) a
 ========== ======================================================================================
 state      phase, stage: what the run is doing now
 progress   stage, done, total, unit ("bytes", "rows", "tokens"), text: a long job inside a stage
+rows       rows (of the source), train, held_out, left_out (beyond max_rows), eval_source (files or
+           splits that the held-out rows are from; empty: a part of the source), train_tokens,
+           trained_tokens
 choices    choices ({name, value, why}): what the worker chose for this model and machine
 probe      step, rows, tokens (of the longest), seconds, peak_bytes: the step before the first
 log        step, epoch, loss, lr, grad_norm, tokens (so far), tokens_per_s, step_seconds; for

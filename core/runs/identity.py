@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from core.data.sources import is_hub_id, resolve
 from core.errors import UserError
 from core.methods import Knob
-from core.recipe import Recipe
+from core.recipe import DataSection, Recipe
 
 FILE = "identity.json"
 SOURCES = "sources.json"
@@ -114,17 +113,19 @@ def read_identity(folder: Path) -> Identity:
     return found if isinstance(found, dict) else {}
 
 
-def source_digests(sources: Sequence[str]) -> dict[str, str]:
-    """The local files that these sources name, by path. Data on the hub has none."""
+def source_digests(data: DataSection) -> dict[str, str]:
+    """The local files that the rows come from, by path. Data on the hub has none."""
     found = {}
-    for source in sources:
-        if is_hub_id(source):
+    for name in [*data.train, *data.eval]:
+        if is_hub_id(name):
             continue
         try:
-            files = resolve([source]).files
+            source = resolve([name], to_evaluate=name not in data.train)
+            set_apart = [one for one in source.held_out if not data.eval and data.eval_by_name]
+            more = [file for one in set_apart for file in resolve([one], to_evaluate=True).files]
         except UserError:
             continue  # gone; the run has its own copy of the rows
-        found.update({str(file.path): file_digest(file.path) for file in files})
+        found.update({str(file.path): file_digest(file.path) for file in (*source.files, *more)})
     return found
 
 

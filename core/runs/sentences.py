@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 from core.runs.events import Event
 from core.units import count_text, known, number_text
 
@@ -25,6 +27,17 @@ def _choices_line(event: Event) -> str:
     found = event.get("choices") or []
     parts = [f"{each.get('name', '')} {each.get('value', '')}".replace("_", " ") for each in found]
     return f"chosen for this machine: {', '.join(parts)}"
+
+
+def _rows_line(event: Event) -> str:
+    """Where the rows went."""
+    train, held_out = count_text(event.get("train")), count_text(event.get("held_out"))
+    source = [PurePath(str(name)).name for name in event.get("eval_source") or ()]
+    more = f" and {len(source) - 1} more" if len(source) > 1 else ""
+    where = f" (from {source[0]}{more})" if source else ""
+    left = event.get("left_out")
+    rest = f", {count_text(left)} beyond max_rows" if left else ""
+    return f"{train} rows to train on, {held_out} held out{where}{rest}"
 
 
 def _notice_line(event: Event) -> str:
@@ -58,6 +71,7 @@ def _checkpoint_line(event: Event) -> str:
 
 
 _SENTENCES = {
+    "rows": _rows_line,
     "choices": _choices_line,
     "eval": _eval_line,
     "warning": _notice_line,

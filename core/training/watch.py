@@ -234,6 +234,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 "trains on regardless.",
             )
         noise = last.noise(best)
+        # from now on the run's held-out loss is that of its result, as all that follows is
+        self._reporter.update(eval_loss=(best if step == best.step else last).loss)
+        self._reporter.write_state()
         self._reporter.tell(
             "choice",
             step=step,

@@ -17,8 +17,8 @@ import warnings
 from functools import partial
 from pathlib import Path
 
-from core.data.prepared import is_prepared, load_prepared, prepare
-from core.data.problems import KINDS
+from core.data.prepared import Ledger, is_prepared, load_prepared, prepare
+from core.data.problems import KINDS, OF_FILES
 from core.data.rows import Progress
 from core.data.tokenizer import load_tokenizer
 from core.errors import describe_os_error
@@ -85,8 +85,7 @@ def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
     else:
         _note_sources(run, recipe)
         prepared = prepare(recipe, tokenizer, run.data, partial(_tell_encoding, reporter))
-        if unread := prepared.ledger.unread:
-            reporter.warn("unread-lists", unread, KINDS["unread-lists"].remedy)
+        _tell_rows(reporter, prepared.ledger)
     check_memory(recipe, base, prepared, read_machine(), team.gpus, world)
     if world > 1:
         return train_together(run, recipe, team, node, reporter)
@@ -101,12 +100,28 @@ def work(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Exit | None:
 
 def _note_sources(run: RunDirectory, recipe: Recipe) -> None:
     """What the files held that this run learns from: another session can tell if they change."""
-    digests = source_digests([*recipe.data.train, *recipe.data.eval])
+    digests = source_digests(recipe.data)
     try:
         run.data.mkdir(exist_ok=True)
         write_atomically(run.data / SOURCES, json.dumps(digests, indent=1))
     except OSError as error:
         raise describe_os_error(error, "write to the run directory") from error
+
+
+def _tell_rows(reporter: Reporter, ledger: Ledger) -> None:
+    """Where the rows went, and what was not read."""
+    reporter.tell(
+        "rows",
+        rows=ledger.rows,
+        train=ledger.train_rows,
+        held_out=ledger.eval_rows,
+        left_out=ledger.left_out,
+        eval_source=ledger.eval_source,
+        train_tokens=ledger.train_tokens,
+        trained_tokens=ledger.trained_tokens,
+    )
+    for code, message in ledger.unread.items():
+        reporter.warn(code, message, "" if code in OF_FILES else KINDS[code].remedy)
 
 
 def _quieten_libraries() -> None:

@@ -92,6 +92,46 @@ async def test_an_answer_streams_in_and_escape_stops_it(tmp_path, babbler):
     assert roles == ["user", "assistant"]
 
 
+async def test_ctrl_c_ends_the_answer_before_it_ends_the_app(tmp_path, babbler):
+    run = trained(tmp_path, babbler)
+    async with chat(run) as pilot:
+        await pilot.press(*"hello", "enter")
+        await until(pilot, lambda: len(answer(pilot)) > 5, 20)
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: "stopped by you" in shown(pilot), 20)
+        await until(pilot, lambda: "✓ ready" in shown(pilot), 20)
+        assert pilot.app.is_running
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: not pilot.app.is_running, 20)
+
+
+async def test_a_question_that_waits_for_the_model_can_be_taken_back(tmp_path, babbler):
+    run = trained(tmp_path, babbler)
+    async with chat(run, ready=False) as pilot:
+        await pilot.press(*"hello", "enter", "escape")
+        await until(pilot, lambda: "not answered" in shown(pilot), 60)
+        await until(pilot, lambda: "✓ ready" in shown(pilot), 60)
+        assert answer(pilot) == ""
+        await pilot.press(*"again", "enter")
+        await until(pilot, lambda: len(answer(pilot)) > 5, 20)
+        await pilot.press("escape")
+        await until(pilot, lambda: "stopped by you" in shown(pilot), 20)
+
+
+async def test_a_system_prompt_goes_with_its_conversation(tmp_path, babbler):
+    run = trained(tmp_path, babbler)
+    old = new_transcript(run.chat, system="Be brief.")
+    old.ask("hello")
+    async with chat(run) as pilot:
+        screen = pilot.app.screen
+        screen._set(ChatSettings(system="Speak up.", max_new_tokens=2))
+        await pilot.press(*"hi", "enter")
+        await until(pilot, lambda: "tokens/s" in shown(pilot), 20)
+        assert load_transcript(screen._transcript.path).system == "Speak up."
+        screen._load(old.path)
+        assert (screen._settings.system, screen._settings.max_new_tokens) == ("Be brief.", 2)
+
+
 async def test_the_answer_is_compared_with_the_held_out_row_and_the_base(tmp_path, babbler):
     other = write_model(tmp_path / "base", seed=7)
     run = trained(tmp_path / "runs", babbler, base=other)

@@ -12,10 +12,12 @@ import pytest
 from textual.selection import Selection
 
 from core.data.report import merged_bins
-from core.data.rows import Page
+from core.data.rows import Opened, Page
 from tests.tui.conftest import HOSTILE, SIZES, Open, sees, shown, until
 from tui.app import TuneDeck
+from tui.data_session import Source
 from tui.deck import Deck
+from tui.widgets.data_lines import head_lines
 from tui.widgets.path_input import complete_path
 from tui.widgets.row_pane import RowPane
 from tui.widgets.row_table import RowTable
@@ -94,6 +96,15 @@ async def test_a_narrow_terminal_opens_the_row_in_place_and_escape_goes_back(
         assert pilot.app.current_mode == "home"
 
 
+def test_why_no_tokens_are_counted_is_read_to_its_end() -> None:
+    opened = Opened("rows", ("rows",), 9, "messages", (), {}, ())
+    source = Source("rows", {}, "org/model", 1024, opened=opened)
+    note = f"No tokens are counted: Cannot prepare {'/a/long/path' * 6}: read-only. Do this."
+    lines = [line.plain for line in head_lines(source, note, 78)]
+    assert max(map(len, lines)) <= 78
+    assert lines[-1].endswith("read-only. Do this.")
+
+
 async def test_problems_lead_to_their_rows(opened: Open, flawed: Path, tiny_model: Path) -> None:
     async with opened((120, 36), deck_for(flawed, tiny_model), "data") as pilot:
         await sees(pilot, "31 usable")
@@ -112,14 +123,14 @@ async def test_a_problem_of_the_whole_source_is_read_and_leads_to_no_rows(
 ) -> None:
     path = tmp_path / "lists.json"
     one = [{"prompt": f"q{i}", "completion": "a"} for i in range(9)]
-    path.write_text(json.dumps({"train": one, "test": one[:4]}))
+    path.write_text(json.dumps({"train": one, "test": one[:4], "more": one[:3]}))
     async with opened((80, 24), deck_for(path, tiny_model), "data") as pilot:
         await sees(pilot, "9 usable")
         await pilot.press("right")
         await sees(pilot, "unread-lists")
         codes = [problem.code for problem in pilot.app.deck.report.problems]
         await pilot.press(*["down"] * codes.index("unread-lists"), "enter")
-        await sees(pilot, "test (4).")
+        await sees(pilot, "more (3).")
         assert "shows only these rows" not in shown(pilot)
         await pilot.press("escape")
         await sees(pilot, "What it means")
@@ -338,6 +349,31 @@ async def test_rows_held_out_are_looked_for(
         await pilot.press("left_square_bracket")  # it is compared again when read again
         await sees(pilot, "cut at 512")
         await sees(pilot, "2 of 3 rows held out")
+
+
+async def test_what_a_folder_holds_out_by_name_is_compared_and_can_be_refused(
+    opened: Open, tmp_path: Path, tiny_model: Path
+) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    rows = [turn(f"What is {n}?", f"It is {n}.") for n in range(30)]
+    write(folder / "train.jsonl", rows)
+    test = write(folder / "test.jsonl", [rows[3], turn("New?", "New!")])
+    async with opened((80, 24), deck_for(folder, tiny_model), "data") as pilot:
+        app = pilot.app
+        assert isinstance(app, TuneDeck)
+        await sees(pilot, "1 of 2 rows held out is here too")
+        assert app.deck.eval_sources == [str(test)]
+        await pilot.press("e")
+        await until(pilot, lambda: app.screen.query("#asked-path"))
+        entry = app.screen.query_one("#asked-path")
+        assert entry.value == str(test)
+        entry.value = ""
+        await pilot.press("enter")
+        await until(pilot, lambda: app.deck.report and "rows held out" not in shown(pilot))
+        await sees(pilot, "A part of these rows is held out")
+        assert app.deck.eval_sources == []
+        assert app.deck.held_out == ""
 
 
 async def test_the_figures_say_what_the_rows_are_like(

@@ -104,6 +104,17 @@ async def test_arrows_and_letters_move_and_the_cursor_stays_on_its_run(
         assert screen.selected.run == second
 
 
+async def test_a_stopped_run_says_whether_there_is_a_checkpoint(
+    opened: Open, make_run: MakeRun
+) -> None:
+    run = make_run("halted", phase="stopped")
+    async with opened((80, 24)) as pilot:
+        await sees(pilot, "r starts it again")
+        (run.checkpoints / "checkpoint-3").mkdir(parents=True)
+        await pilot.press("R")
+        await sees(pilot, "r resumes it from its last checkpoint")
+
+
 async def test_delete_asks_by_name_and_only_y_deletes(opened: Open, make_run: MakeRun) -> None:
     run = make_run("precious", phase="finished")
     async with opened() as pilot:

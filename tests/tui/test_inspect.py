@@ -152,6 +152,19 @@ def test_rows_that_are_held_out_as_well(source: Path, tmp_path: Path) -> None:
     assert "1 are in the training data to the letter, 1 nearly (row 2, 3)" in said
 
 
+def test_a_folder_with_a_test_file_is_compared_with_it(tmp_path: Path) -> None:
+    rows = [turn(f"What is {n}?", f"It is {n}.") for n in range(30)]
+    write(tmp_path / "train.jsonl", rows)
+    write(tmp_path / "test.jsonl", [rows[3], turn("New?", "New!")])
+    said = run(str(tmp_path)).stdout
+    assert "rows       30, 30 usable" in said
+    assert f"Held out: {tmp_path / 'test.jsonl'}" in said
+    assert "1 are in the training data to the letter" in said
+    tree = as_json(str(tmp_path))
+    assert tree["held_out"] == [str(tmp_path / "test.jsonl")]
+    assert tree["leakage"]["exact"] == 1
+
+
 def test_rows_with_other_problems_may_be_dropped_too(tmp_path: Path) -> None:
     rows = [turn(f"Say {n} as JSON", json.dumps({"n": n})) for n in range(30)]
     source = write(tmp_path / "a.jsonl", [*rows, turn("Say 31 as JSON", "Sure, 31.")])

@@ -224,6 +224,20 @@ def test_presets_of_ones_own_are_listed_first_and_planned(plan: Plan) -> None:
     assert "my-lamps" in err
 
 
+def test_what_a_folder_holds_out_by_name_is_in_the_recipe(plan: Plan, tmp_path: Path) -> None:
+    folder, recipe = tmp_path / "parts", tmp_path / "recipe.yaml"
+    folder.mkdir()
+    train, test = write_rows(folder / "train.jsonl", 300), write_rows(folder / "test.jsonl", 20)
+    command = (str(folder), "--vram", "24GiB", "--write", str(recipe))
+    code, _, err = plan(*command, source=False)
+    assert code == 0
+    assert "not trained on: test.jsonl." in err
+    made = load_recipe(recipe)
+    assert (made.data.train, made.data.eval) == ([str(folder)], [str(test)])
+    assert plan(*command, "--eval", str(train), source=False)[0] == 0
+    assert load_recipe(recipe).data.eval == [str(train)]
+
+
 def test_held_out_rows_that_are_not_there_are_said_at_once(plan: Plan) -> None:
     code, _, err = plan("--vram", "24GiB", "--eval", "/nowhere/eval.jsonl")
     assert code == 1

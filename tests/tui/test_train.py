@@ -255,6 +255,16 @@ async def test_a_finished_run_points_to_chat_and_results(tmp_path):
         assert pilot.app.current_mode == "result"
 
 
+async def test_a_run_that_ended_early_says_which_weights_it_kept_and_not_what_to_do_now(tmp_path):
+    run = finished_run(tmp_path)
+    alarm = {"kind": "warning", "code": "over-fitting", "message": "By heart.", "remedy": "Stop."}
+    early = {"kind": "warning", "code": "early-stopping", "message": "Training ended at step 9."}
+    tell(run, [alarm, {**early, "remedy": "The result is the checkpoint of step 3."}])
+    async with dashboard(run, (80, 24)) as pilot:
+        await until(pilot, lambda: "The result is the checkpoint of step 3." in shown(pilot))
+        assert "By heart" not in shown(pilot).split("loss  ─")[0], "but in the events below"
+
+
 async def test_without_a_run_it_says_what_to_do():
     async with dashboard(None, (80, 24)) as pilot:
         assert "Press 1 for Home" in shown(pilot)

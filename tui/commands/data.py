@@ -85,8 +85,8 @@ def inspect(
             _tell_rows(inspection, shown, tokenizer, max_length, train_on, as_json=as_json)
             return 0
         inspection.run(_show_progress)
-        if held_out:
-            inspection.look_for(held_out, exact=exact)
+        if apart := held_out or inspection.held_out:
+            inspection.look_for(apart, exact=exact)
         report = inspection.report
         saved = write is not None and report.error is None
         cleaned = save_clean(inspection, write, unwanted) if saved and write else None

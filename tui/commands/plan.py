@@ -117,6 +117,8 @@ def plan(
         recipe=recipe,
     )
     _remember(price, found)
+    held_out = held_out or report.held_out
+    _tell_parts(report)
     if write is not None:
         _write(write, found, source, held_out, report.usable, recipe, mapping)
     if as_json:
@@ -150,6 +152,15 @@ def _tokenizer_folder(model: str | None) -> Path:
             note = f"{error.message} Tokens are counted with {MODEL_ID}'s tokenizer instead."
             click.echo(printable(note), err=True)
     return locate_tokenizer(MODEL_ID)
+
+
+def _tell_parts(report: Report) -> None:
+    """Which files and lists are not trained on, and which are against their names."""
+    from core.data.prepared import ABOUT_NAMES
+
+    for problem in report.problems:
+        if problem.code in ABOUT_NAMES:
+            click.echo(printable(f"{problem.message} {problem.remedy}"), err=True)
 
 
 def _remember(price: float | None, plan: Plan) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from core.data.cleaning import Cleaned
+from core.data.problems import OF_FILES
 from core.data.report import (
     Advice,
     Estimate,
@@ -177,7 +178,8 @@ def _problem_lines(problem: Problem) -> list[str]:
     rows = ", ".join(str(row) for row in problem.rows[:8])
     more = "…" if problem.count > 8 else ""
     where = f" (row {rows}{more})" if rows else ""
-    lines = [f"  {MARKS[problem.severity]} {problem.code} × {problem.count}{where}"]
+    unit = " files" if problem.code in OF_FILES and problem.count > 1 else ""
+    lines = [f"  {MARKS[problem.severity]} {problem.code} × {problem.count}{unit}{where}"]
     lines.append(f"    {problem.message} {problem.remedy}".rstrip())
     if problem.example and problem.rows:
         lines.append(f"    row {problem.rows[0]}: {problem.example}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -208,15 +209,27 @@ class ChatScreen(Place):
 
     def _fail(self, failed: Failed) -> None:
         self._failed, self._loading = failed.fatal, None
-        self._asked_at = None
+        if self._asked_at is not None:
+            self._asked_at = None
+            self._close_entry()
         self._say(error_line(failed.error, again=failed.fatal))
         self.refresh_bindings()
 
     def _end_answer(self) -> None:
-        if self._asked_at is not None and self._ready is not None:
+        if self._asked_at is not None:
             self._asked_at = None
-            self._say(ready_line(self._ready, self._compare))
+            self._close_entry()
+            if self._ready is not None:
+                self._say(ready_line(self._ready, self._compare))
         self.refresh_bindings()
+
+    def _close_entry(self) -> None:
+        """Say of an answer that never came, or came in part, that no more will come."""
+        entry = self._entries[-1]
+        for who in entry.texts if entry.kind == "answer" else ():
+            words = "broken off" if entry.texts[who] else "not answered"
+            entry.closings.setdefault(who, Content.styled(words, "$foreground-muted"))
+        self.query_one(Conversation).grew()
 
     def _answering(self) -> list[Content]:
         seconds = time.monotonic() - (self._asked_at or 0.0)
@@ -282,6 +295,12 @@ class ChatScreen(Place):
         if self._session is not None and self._asked_at is not None:
             self._session.stop()
 
+    def interrupt(self) -> bool:
+        """ctrl+c ends an answer before it ends the app."""
+        answering = self._asked_at is not None
+        self.action_stop()
+        return answering
+
     def action_compare(self) -> None:
         self._compare = not self._compare
         self.action_reload()
@@ -303,6 +322,8 @@ class ChatScreen(Place):
     def _set(self, settings: ChatSettings | None) -> None:
         if settings is not None:
             self._settings = settings
+            if self._transcript is not None and not self._transcript.lines:
+                self._transcript.system = settings.system  # it is written with the first turn
             self._show_settings()
 
     def action_load(self) -> None:
@@ -319,8 +340,10 @@ class ChatScreen(Place):
         except UserError as error:
             self.deck_app.report(error)
             return
+        self._settings = replace(self._settings, system=self._transcript.system)
         self._entries = entries_of(self._transcript)
         self.query_one(Conversation).show(self._entries)
+        self._show_settings()
 
     def action_copy(self) -> None:
         """Through the terminal (OSC 52), so that it works over SSH."""

@@ -215,8 +215,8 @@ class DataScreen(Place):
             self.deck.report = event.report if event.report.complete else None
             self.query_one(DataViews).refresh_report()
             self._show()
-            if event.report.complete and not event.report.leakage and self.deck.held_out:
-                self.query_one(Errands).compare(self.deck.held_out)
+            if event.report.complete and not event.report.leakage and self.deck.eval_sources:
+                self.query_one(Errands).compare(self.deck.eval_sources)
 
     # Showing
 
@@ -332,21 +332,24 @@ class DataScreen(Place):
     def action_held_out(self) -> None:
         from tui.screens.held_out import HeldOutScreen
 
-        self.app.push_screen(HeldOutScreen(self.deck.held_out or ""), self._hold_out)
+        named = self.deck.eval_sources
+        now = (self.deck.source or "") if len(named) > 1 else "".join(named)
+        self.app.push_screen(HeldOutScreen(now), self._hold_out)
 
     def _hold_out(self, name: str | None) -> None:
         if name is None:
             return
-        self.deck.held_out = name or None
+        self.deck.held_out = name
         source = self._session.source
         if name and source is not None and source.report and source.report.complete:
-            self.query_one(Errands).compare(name)
+            self.query_one(Errands).compare([name])
         elif name:
             stopped = source is not None and source.progress.stage == "cancelled"
             when = "r reads the rows anew, and compares." if stopped else "Compared after the pass."
             self.query_one(Errands).say(when)
         else:
             self._open_again()
+            self.query_one(Errands).say("A part of these rows is held out for evaluation.")
 
     # A cleaned copy
 

@@ -293,9 +293,11 @@ def word_about(run: RunSummary | None, width: int) -> list[Content]:
             *(Content(f"  {line}") for line in wrap(remedy)),
             Content.assemble("  ", *_keys(("r", "resumes it"), ("⏎", "shows its curves and log"))),
         ]
+    saved = any(run.run.checkpoints.glob("checkpoint-*"))
+    again = "resumes it from its last checkpoint" if saved else "starts it again"
     nexts = {
         "finished": (("⏎", "shows the result"), ("6", "talks to the model")),
-        "stopped": (("r", "resumes it from its last checkpoint"), ("⏎", "shows its curves")),
+        "stopped": (("r", again), ("⏎", "shows its curves")),
     }.get(state.phase, (("⏎", "watches it live"), ("s", "stops it with a checkpoint")))
     return [
         Content.styled(f"  {printable(str(run.run.path), single_line=True)}", "$text-muted"),

@@ -81,6 +81,10 @@ class Place(Screen[None]):
         """
         return None
 
+    def interrupt(self) -> bool:
+        """End what is being done here, if anything is that `ctrl+c` is expected to end."""
+        return False
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return None if self.why_not(action) else True
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from core.data.advice import advise
+from core.data.problems import OF_FILES
 from core.data.report import Leakage, Problem, Report, Severity
 from core.data.rows import CleanCopy, Opened, Progress
 from core.errors import UserError
@@ -32,6 +33,8 @@ WELCOME = [
         (" types a path or a hub id (tab completes); or pick one of these:", "$text-muted"),
     ),
 ]
+_NOTE_LINES = 3
+"""Why no tokens are counted is a sentence or two."""
 NO_PROBLEMS = Content.styled("No problems have been found.", "$text-muted")
 TRAINED = {"assistant": "", "last": "last answers only", "all": "every token trained"}
 """What of the rows is trained; the usual is not worth a word."""
@@ -64,7 +67,10 @@ def head_lines(source: Source, note: str, width: int) -> list[Content]:
         return [first, *error_lines(UNRECOGNISED, width)]
     if source.report is not None and source.report.error:
         return [first, *error_lines(UserError(source.report.error), width)]
-    return [first, _token_line(source, note)]
+    if note and (source.report is None or source.report.tokens is None):
+        wrap = partial(textwrap.wrap, width=max(20, width), max_lines=_NOTE_LINES, placeholder=" …")
+        return [first, *(Content.styled(line, "$text-muted") for line in wrap(note))]
+    return [first, _token_line(source)]
 
 
 def _rows_line(opened: Opened, progress: Progress, report: Report | None) -> Content:
@@ -81,7 +87,7 @@ def _rows_line(opened: Opened, progress: Progress, report: Report | None) -> Con
     return Content.styled(opened.format, style) + Content("   " + "   ".join(parts))
 
 
-def _token_line(source: Source, note: str) -> Content:
+def _token_line(source: Source) -> Content:
     report = source.report
     tokens = report.tokens if report is not None else None
     if tokens is None:
@@ -90,7 +96,7 @@ def _token_line(source: Source, note: str) -> Content:
             usual = "No row can be used, so there are no tokens to count."
         elif source.progress.stage == "cancelled":
             usual = "The pass was stopped before any tokens were counted."
-        return Content.styled(note or usual, "$text-muted")
+        return Content.styled(usual, "$text-muted")
     share = f" ({100 * tokens.trained / tokens.total:.0f} %)" if tokens.total else ""
     return Content(
         f"{_tokens(tokens.total)} tokens   {_tokens(tokens.trained)} trained{share}   "
@@ -157,7 +163,7 @@ def problem_row(problem: Problem) -> Row:
     return (
         Content.styled(f"{mark} {problem.severity}", style),
         problem.code,
-        count_text(problem.count),
+        "–" if problem.code in OF_FILES else count_text(problem.count),
         printable(problem.message, single_line=True),
     )
 

@@ -31,10 +31,10 @@ class Errands(LiveLines):
         self.say("Writing the cleaned copy …")
         self._write(path)
 
-    def compare(self, name: str) -> None:
-        """See what of the rows held out in `name` is in the open ones too."""
+    def compare(self, names: list[str]) -> None:
+        """See what of the rows held out in these sources is in the open ones too."""
         self.say("Comparing with the rows held out …")
-        self._compare(name)
+        self._compare(names)
 
     def say(self, words: str = "") -> None:
         """Show this, or nothing."""
@@ -49,9 +49,9 @@ class Errands(LiveLines):
         hand_over(self.screen, self.show, lines)
 
     @work(thread=True, exclusive=True, group="compare")
-    def _compare(self, name: str) -> None:
+    def _compare(self, names: list[str]) -> None:
         try:
-            lines = [leakage_line(self._session.client.compare([name]))]
+            lines = [leakage_line(self._session.client.compare(names))]
         except UserError as error:
             lines = error_lines(error, self.screen.size.width - 2)
         hand_over(self.screen, self.show, lines)

@@ -11,6 +11,9 @@ from core.text import printable
 from core.units import number_text
 
 NOTICES_SHOWN = 2
+WHILE_IT_TRAINS = ("over-fitting", "loss-spike", "exploding-gradient")
+"""What one could do something about as long as the run went on; that it ended early is the end of
+the matter."""
 
 
 def banner(view: RunView) -> Content:
@@ -73,6 +76,8 @@ def _alarms(view: RunView) -> list[Content]:
         latest.pop(notice.code, None)
         if notice.severity == "warning" or view.state.phase != "failed":
             latest[notice.code] = notice
+    if view.state.phase == "finished" and "early-stopping" in latest:
+        latest = {code: one for code, one in latest.items() if code not in WHILE_IT_TRAINS}
     shown = list(latest.values())[-NOTICES_SHOWN:]
     lines = [
         _marked("!", f"{notice.message} {notice.remedy}".strip(), "$warning") for notice in shown

@@ -39,7 +39,7 @@ def test_a_torn_last_line_is_left_out_and_mended(tmp_path):
         file.write('{"v":1,"kind":"message","role":"assist')
     again = load_transcript(transcript.path)
     again.ask("two")
-    assert [m["content"] for m in load_transcript(transcript.path).messages()] == ["one", "two"]
+    assert [m["content"] for m in load_transcript(transcript.path).lines] == ["one", "two"]
 
 
 def test_the_list_is_newest_first_with_the_first_question(tmp_path):
@@ -56,6 +56,31 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Cannot save the transcript"):
         new_transcript(tmp_path / "file" / "chat").ask("hello")
+
+
+def test_a_full_disk_takes_nothing_from_the_conversation(tmp_path):
+    (tmp_path / "file").write_text("")
+    transcript = new_transcript(tmp_path / "file" / "chat")
+    for say in (lambda: transcript.ask("one"), lambda: transcript.answer(turn("tuned", "1"))):
+        with pytest.raises(UserError):
+            say()
+    assert [message["content"] for message in transcript.messages()] == ["one", "1"]
+    transcript.path = tmp_path / "chat" / "later.jsonl"  # there is room again
+    transcript.ask("two")
+    assert load_transcript(transcript.path).messages()[-1]["content"] == "two"
+
+
+def test_turns_alternate_for_each_model_whatever_went_unanswered(tmp_path):
+    transcript = new_transcript(tmp_path)
+    transcript.ask("too long for the model")
+    transcript.ask("one")
+    transcript.answer(turn("tuned", "1"))
+    transcript.ask("two")
+    transcript.answer(turn("base", "zwei"))
+    transcript.answer(turn("tuned", ""))  # stopped before its first word
+    transcript.ask("three")
+    said = {who: [m["content"] for m in transcript.messages(who)] for who in ("tuned", "base")}
+    assert said == {"tuned": ["one", "1", "three"], "base": ["two", "zwei", "three"]}
 
 
 def test_lines_are_plain_json(tmp_path):

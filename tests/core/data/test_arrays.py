@@ -12,8 +12,10 @@ import pytest
 
 from core.data import array_index, arrays, inspection, json_values, parallel, scanner
 from core.data.arrays import split
+from core.data.elements import Elements
+from core.data.files import Meter, examine
 from core.data.inspection import Inspection
-from core.data.sources import open_source, resolve
+from core.data.sources import open_source, read_file, resolve
 from core.errors import UserError
 
 ROW = '{"prompt": "q%s", "completion": "a, \\"b\\" ]}, {"}'
@@ -191,11 +193,12 @@ def test_lists_that_are_not_read_are_told_and_can_be_named(
         one = Inspection(resolve([name]))
         assert one.is_large == (big and scans)
         report = one.run()
+        held_out = (f"{path}/dev\x1b[2J",) if name == str(path) else ()
+        assert report.held_out == one.held_out == held_out
         return report.rows, [p.message for p in report.problems if p.code == "unread-lists"]
 
     assert look(str(path)) == (5, [
-        "4 rows are in lists of the file that are not read."
-        " Read: train. Not read: test (3), dev␛[2J (1)."
+        "3 rows are in lists of the file that are not read. Read: train. Not read: test (3)."
     ])  # fmt: skip
     assert look(f"{path}/test") == (3, [])
     with pytest.raises(UserError, match=r"no list of rows named no.* It has test, train, dev"):
@@ -216,6 +219,22 @@ def test_a_list_for_evaluation_is_read_where_there_is_no_other(
     assert "Read: test. Not read: dev (5)." in next(
         problem.message for problem in report.problems if problem.code == "unread-lists"
     )
+
+
+def test_what_is_a_list_of_rows_does_not_depend_on_how_much_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long turn is not known for one by its beginning, however it is read."""
+    path = tmp_path / "a.json"
+    turn = {"role": "user", "content": "x" * 200}
+    path.write_text(json.dumps({"x": "y" * 300, "rows": [turn], "dev": [turn] * 3}))
+    for name, size in (("_MODEST", 600), ("_FIRST_CHUNK", 64), ("_CHUNK", 100)):
+        monkeypatch.setattr(json_values, name, size)
+    file, meter = examine(path), Meter()
+    first = [record.value for record in read_file(file, meter)]
+    again = Elements()
+    batches = json_values.list_batches(file, meter, 100)
+    assert [record.value for batch in batches for record in again.read(batch)] == first == [turn]
 
 
 def test_only_an_object_has_lists_to_name(tmp_path: Path) -> None:

@@ -227,6 +227,19 @@ def test_a_helper_that_dies_is_told(client: DataClient, listener: Listener, tmp_
     assert client.report.error
 
 
+def test_a_file_that_goes_away_is_said_and_can_come_back(
+    client: DataClient, listener: Listener, tmp_path: Path
+) -> None:
+    name = mixed(tmp_path)
+    client.open([name])
+    assert listener.ended.wait(20)
+    away = Path(name).rename(tmp_path / "away.jsonl")
+    with pytest.raises(UserError, match=r"Cannot read .*rows.jsonl: no such file"):
+        client.row(1)
+    away.rename(name)
+    assert client.row(1).turns
+
+
 def test_errors_are_sentences(client: DataClient, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No data is open"):
         client.rows(0, 1)

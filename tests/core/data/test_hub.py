@@ -69,6 +69,21 @@ def look(*names: str, small: int = 0) -> list[dict[str, Any]]:
     return [json.loads(line) for line in reports]
 
 
+def parts(name: str, **options: bool) -> dict[str, Any]:
+    """What becomes of the parts of a data set."""
+    script = (
+        "import json, sys; from dataclasses import asdict; from core.data.sources import resolve;"
+        f"found = asdict(resolve([sys.argv[1]], **{options}));"
+        "print(json.dumps({'read': sorted({f['path'].name for f in found['files']}),"
+        " **{k: found[k] for k in ('held_out', 'spare', 'unnamed')},"
+        " 'misnamed': len(found['misnamed'])}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, name], capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return {key: value for key, value in json.loads(done.stdout).items() if value}
+
+
 def asked_for(hub: Hub, method: str, part: str) -> list[str]:
     return [one for one in hub.requests if one.startswith(method) and part in one]
 
@@ -113,6 +128,44 @@ def test_files_as_they_were_uploaded(hub: Hub) -> None:
     assert whole == [usable(400)] * 3
     assert test == usable(7)
     assert "no data files of no " in nothing["error"]
+
+
+def test_the_split_for_evaluation_is_held_out(hub: Hub) -> None:
+    splits = {name: as_parquet(9, name) for name in ("test_b", "train_a", "validation", "other")}
+    copy = {f"default/{name}/{name}.parquet": content for name, content in splits.items()}
+    hub.data_sets["org/copy"] = {"main": {}, COPY: copy}
+    assert parts("org/copy") == {
+        "read": ["train_a.parquet"], "held_out": ["org/copy/validation"],
+        "spare": ["org/copy/test_b"], "unnamed": ["org/copy/other"],
+    }  # fmt: skip
+    assert parts("org/copy", to_evaluate=True) == {"read": ["validation.parquet"]}
+    assert parts("org/copy/other") == {"read": ["other.parquet"]}
+    names = ("data/train_sft-0.jsonl", "data/held-out.jsonl", "notes.jsonl")
+    hub.data_sets["org/raw"] = {"main": {name: as_lines(9) for name in names}}
+    assert parts("org/raw") == {
+        "read": ["train_sft-0.jsonl"], "held_out": ["org/raw/held-out-jsonl"],
+        "unnamed": ["org/raw/notes.jsonl"],
+    }  # fmt: skip
+    assert parts("org/raw/held-out-jsonl") == {"read": ["held-out.jsonl"]}
+    assert parts("org/raw/train_sft") == {"read": ["train_sft-0.jsonl"]}
+
+
+def test_a_data_set_for_evaluation_alone_is_read_and_it_is_said(hub: Hub) -> None:
+    hub.data_sets["org/bench"] = {"main": {}, COPY: {"default/test/0.parquet": as_parquet(9)}}
+    assert parts("org/bench") == {"read": ["0.parquet"], "misnamed": 1}
+
+
+@pytest.mark.parametrize(
+    ("headers", "when"),
+    [({"Retry-After": "5400"}, "in 1 h 30 min"), ({"RateLimit": '"api";r=0;t=240'}, "in 4 min")],
+)
+def test_a_small_one_is_not_waited_for_as_long_as_the_hub_asks(
+    hub: Hub, headers: dict[str, str], when: str
+) -> None:
+    hub.data_sets["org/busy"] = {"main": {"a.jsonl": as_lines(9)}}
+    hub.busy["org/busy"] = headers
+    (found,) = look("org/busy", small=1 << 20)
+    assert f"too many requests from here (429). Try again {when}" in found["error"]
 
 
 def test_a_copy_of_the_first_part_only_is_not_taken_for_the_whole(hub: Hub) -> None:

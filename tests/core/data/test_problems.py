@@ -118,9 +118,45 @@ def test_leakage_both_ways(tmp_path: Path) -> None:
 
 def test_every_code_is_tried() -> None:
     needs_more = {
-        "few-examples", "leakage", "no-stop-token", "unshown-tool-call", "unread-lists"
+        "few-examples", "leakage", "no-stop-token", "unshown-tool-call", "unread-lists",
+        "set-apart", "named-for-evaluation",
     }  # fmt: skip
     assert {code for code, _ in FOUND} | needs_more == set(KINDS)
+
+
+def weighed(*weights: float) -> str:
+    turns = [
+        turn
+        for n, weight in enumerate(weights)
+        for turn in (
+            {"role": "user", "content": f"What is {n}?"},
+            {"role": "assistant", "content": f"It is {n}, of course.", "weight": weight},
+        )
+    ]
+    return json.dumps({"messages": turns})
+
+
+@pytest.mark.parametrize("counts", [False, True])
+@pytest.mark.parametrize(
+    ("train_on", "lost"), [("assistant", [61]), ("last", [61, 62]), ("all", [])]
+)
+def test_weights_of_zero_teach_nothing_with_or_without_a_tokenizer(
+    tmp_path: Path, tokenizer: Tokenizer, counts: bool, train_on: str, lost: list[int]
+) -> None:
+    lines = [*SOUND, weighed(0, 0.0), weighed(1, 0), weighed(0, 1)]
+    report = look(tmp_path, lines, tokenizer if counts else None, train_on=train_on)
+    expected = {"usable": 63 - len(lost), **({"no-trained-tokens": len(lost)} if lost else {})}
+    assert report.ledger == expected
+    found = [one for one in report.problems if one.code == "no-trained-tokens"]
+    assert [list(one.rows) for one in found] == ([lost] if lost else [])
+    assert [one.severity for one in found] == (["error"] if lost else [])
+    assert all("weight 0" in one.example for one in found)
+
+
+def test_a_source_that_only_has_weights_of_zero_cannot_be_trained_on(tmp_path: Path) -> None:
+    report = look(tmp_path, [weighed(0)] * 3)
+    assert report.error is not None
+    assert "weight" in report.error
 
 
 def test_a_few_rows_are_told_to_be_few(tmp_path: Path) -> None:

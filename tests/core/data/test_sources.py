@@ -7,6 +7,7 @@ import codecs
 import gzip
 import json
 import lzma
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -82,6 +83,12 @@ def test_what_lies_beside_the_rows_in_a_folder_is_no_row(tmp_path: Path) -> None
     assert [record.value["text"] for record in open_source([str(tmp_path)])] == ['{"a": 1}'] * 2
     (tmp_path / "train.jsonl").write_text(LINES)
     assert [record.value for record in open_source([str(tmp_path)])] == ROWS
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=r"is a pipe, not a file\. Name - and pipe"):
+        records(tmp_path / "pipe")
 
 
 def test_a_packed_parquet_file_says_what_to_do(tmp_path: Path) -> None:

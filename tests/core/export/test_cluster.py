@@ -138,6 +138,31 @@ def test_a_skypilot_task(recipe: Write, tmp_path: Path) -> None:
     assert there[changed.data.train[0]] == rows
 
 
+def test_held_out_rows_that_lie_in_what_moves_anyway_move_with_it(
+    recipe: Write, tmp_path: Path
+) -> None:
+    folder, lists = tmp_path / "parts", tmp_path / "lists.json"
+    folder.mkdir()
+    for file in (folder / "train.jsonl", folder / "test.jsonl", lists):
+        file.write_text("{}")
+    file = recipe()
+    tree = yaml.safe_load(file.read_text())
+    sources = {
+        "train": [str(folder), str(lists)],
+        "eval": [f"{folder}/test.jsonl", f"{lists}/test"],
+    }
+    file.write_text(yaml.safe_dump({**tree, "data": sources}))
+    task = yaml.safe_load(write_job(str(file), "skypilot", gpu="H100").read_text())
+    assert set(task["file_mounts"].values()) == {str(file), str(folder), str(lists)}
+    [words] = run_shell(task["run"], tmp_path)
+    home = str(tmp_path / "home")
+    there = {place.replace("~", home): here for place, here in task["file_mounts"].items()}
+    changed = load_recipe(file).with_changes(list(parsed(words)["changes"])).data
+    assert [there[source] for source in changed.train] == sources["train"]
+    assert [there[str(Path(source).parent)] for source in changed.eval] == [str(folder), str(lists)]
+    assert [Path(source).name for source in changed.eval] == ["test.jsonl", "test"]
+
+
 def test_a_skypilot_task_without_a_volume_is_no_spot_machine(recipe: Write) -> None:
     text = write_job(str(recipe(gpu="cpu")), "skypilot").read_text()
     task = yaml.safe_load(text)

@@ -39,6 +39,8 @@ class Hub:
     breaks: dict[str, tuple[int, dict[str, str]] | None] = field(default_factory=dict)
     """Data sets that break off beyond the byte `BREAKS_AT`: with a status and headers, or (None)
     in the middle of an answer."""
+    busy: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Data sets whose files are refused with 429 and these headers."""
     recovers: bool = False
     """They break off once only."""
     dies: bool = False
@@ -130,6 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _piece(self, name: str, content: bytes, commit: str, body: bool) -> None:
         """A file, or the part of it that is asked for."""
+        if name in self.hub.busy:
+            return self._send(429, b"", self.hub.busy[name])
         headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
         if self.hub.redirects and "moved" not in self.path:
             return self._send(302, b"", {"Location": f"{self.path}?moved"})

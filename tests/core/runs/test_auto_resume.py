@@ -101,7 +101,7 @@ def test_changed_data_is_refused(stages: Stages, home: Path, rows: Path) -> None
     stages("sleeps")
     run = stopped_run(asked(rows))
     run.data.mkdir()
-    (run.data / SOURCES).write_text(json.dumps(source_digests([str(rows)])))
+    (run.data / SOURCES).write_text(json.dumps(source_digests(asked(rows).data)))
     rows.write_text('{"text": "two"}\n')
     with pytest.raises(UserError, match=r"other data: .*rows\.jsonl has changed"):
         start_or_resume(asked(rows))

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from core.runs.directory import RunDirectory
 from core.runs.events import Event, EventReader
+from core.runs.state import stored_state
 from core.training.best import Evaluation, Judge, read_judge, stops_early
 from core.training.checkpoints import checkpoints
 from core.training.watch import Watch
@@ -153,6 +154,7 @@ def test_learning_by_heart_is_ended_and_the_best_is_the_result(
     assert choice["stopped_early"]
     assert choice["step"] == choice["best_step"] <= choice["last_step"] - 8
     assert choice["best_loss"] < choice["last_loss"] - choice["noise"]
+    assert stored_state(run).eval_loss == choice["best_loss"]
     [warning] = [event for event in told(run, "warning") if event["code"] == "early-stopping"]
     assert f"step {choice['step']}" in warning["message"]
     names = [path.name for path in checkpoints(run)]

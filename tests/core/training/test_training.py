@@ -14,6 +14,7 @@ import torch
 from core.recipe import load_recipe
 from core.runs.directory import RunDirectory
 from core.runs.events import Event, EventReader
+from core.runs.sentences import sentence
 from core.runs.state import stored_state
 from core.training import watch
 from core.training.checkpoints import checkpoints
@@ -97,11 +98,15 @@ def test_lists_that_are_not_read_are_told(
 ) -> None:
     rows = [json.loads(line) for line in rows_file.read_text().splitlines()]
     data = tmp_path / "rows.json"
-    data.write_text(json.dumps({"train": rows, "test": rows[:3]}))
+    data.write_text(json.dumps({"train": rows[6:], "test": rows[:6], "more": rows[:3]}))
     run = new_run(data={"train": [str(data)]}, training={"max_steps": 1})
     assert train_here(run) == 0
     (warning,) = [event for event in events(run, "warning") if event["code"] == "unread-lists"]
-    assert "Read: train. Not read: test (3)." in warning["message"]
+    assert "Read: train. Not read: more (3)." in warning["message"]
+    (told,) = events(run, "rows")
+    assert (told["train"], told["held_out"]) == (len(rows) - 6, 6)
+    assert told["eval_source"] == [f"{data}/test"]
+    assert sentence(told) == f"{len(rows) - 6} rows to train on, 6 held out (from test)"
 
 
 def test_qlora_trains_on_a_four_bit_base(
