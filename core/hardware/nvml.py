@@ -12,6 +12,7 @@ from typing import Any
 from core.hardware.machine import Gpu
 from core.hardware.nvml_gpu import ask, attempt, read_gpu, text, whole
 from core.hardware.visible import visible_places
+from core.text import clip
 
 RETRY_SECONDS = 30.0
 """How long a failed start of NVML stands before it is tried again."""
@@ -138,7 +139,7 @@ def _note_for(gpus: tuple[Gpu, ...]) -> str:
     if not gpus:
         return NO_GPU
     if not any(gpu.visible for gpu in gpus):
-        return "CUDA_VISIBLE_DEVICES hides every GPU"
+        return _all_hidden(os.environ.get("CUDA_VISIBLE_DEVICES", "").strip())
     silent = [str(gpu.index) for gpu in gpus if gpu.total is None and gpu.name is None]
     if silent:
         return f"GPU {', '.join(silent)} does not answer"
@@ -147,3 +148,8 @@ def _note_for(gpus: tuple[Gpu, ...]) -> str:
         return f"GPU {', '.join(empty)} is in MIG mode and has no slice"
     dark = [str(gpu.index) for gpu in gpus if gpu.free is None and not gpu.mig]
     return f"the free memory of GPU {', '.join(dark)} cannot be read" if dark else ""
+
+
+def _all_hidden(setting: str) -> str:
+    said = f"={clip(setting, 40)}" if setting else " is empty and"
+    return f"CUDA_VISIBLE_DEVICES{said} hides every GPU"

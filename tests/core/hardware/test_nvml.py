@@ -185,7 +185,11 @@ def test_hidden_gpus_are_listed_and_not_usable(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     gpus, note, _, _ = Nvml().read()
     assert not any(gpu.visible for gpu in gpus)
-    assert note == "CUDA_VISIBLE_DEVICES hides every GPU"
+    assert note == "CUDA_VISIBLE_DEVICES is empty and hides every GPU"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "all" * 50)
+    note = Nvml().read()[1]
+    assert note.startswith("CUDA_VISIBLE_DEVICES=allall")
+    assert note.endswith("… hides every GPU")
 
 
 @pytest.mark.parametrize(
@@ -299,7 +303,17 @@ def machine_of(gpus: tuple[Gpu, ...]) -> Machine:
         ("-1", []),
         ("2,0", [2, 0]),
         ("1,9,0", [1]),
-        ("0,0", [0]),
+        ("0,0", []),
+        ("1,0,1", []),
+        ("GPU-b,GPU-b2", []),
+        ("1st,+2,two", [1, 2]),
+        ("0,GPU-b", [0]),
+        ("GPU-b,0", [1]),
+        ("GPU-b,GPU-a3", [1, 2]),
+        ("all", []),
+        ("+", []),
+        ("९", []),
+        ("99999999999999999999", []),
         ("GPU-b", [1]),
         ("GPU-x", []),
         ("GPU-", []),
