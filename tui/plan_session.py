@@ -51,17 +51,33 @@ class PlanSession:
     # Planning
 
     def is_stale(self, machine: Machine) -> bool:
-        """Whether what the plan rests on has changed; the free memory only if it moved."""
-        gpu = machine.best_gpu()
-        free = (gpu.free if gpu else machine.ram_available) or 0
+        """Whether what the plan rests on has changed; the free memory if it moved far, or if
+        something that fitted fits no longer."""
+        free = self._free(machine)
         counted = self.deck.report.tokens if self.deck.report else None
         chosen = (self.only, self.price, self.objective, self.gpus)
-        basis = (self.deck.source, counted, chosen, gpu and gpu.uuid)
+        devices = [(gpu.uuid, gpu.name, gpu.visible, gpu.free is None) for gpu in machine.devices()]
+        basis = (self.deck.source, counted, chosen, machine.gpu_note, devices)
         moved = abs(free - self._planned_free) > MOVED_ENOUGH * max(free, 1)
-        if basis == self._planned_for and not moved:
+        if basis == self._planned_for and not moved and not self._fits_no_more(free):
             return False
         self._planned_for, self._planned_free = basis, free
         return True
+
+    def _free(self, machine: Machine) -> int:
+        """What a run would find: on the fullest where several GPUs train together."""
+        gpu = machine.best_gpu()
+        if gpu is None:
+            return machine.ram_available
+        return min([gpu, *machine.cards()[1 : self.gpus]], key=lambda one: one.free or 0).free or 0
+
+    def _fits_no_more(self, free: int) -> bool:
+        """Whether one that is said to fit needs more than is left now."""
+        if self.plan is None or free >= self._planned_free:
+            return False
+        share = free / self._planned_free  # of RAM a plan takes only a part
+        left = share * self.plan.free_bytes
+        return any(one.fits and one.prediction.high > left for one in self.plan.candidates)
 
     def plan_anew(self) -> None:
         """Whatever was planned for no longer counts."""
