@@ -16,7 +16,7 @@ from textual.widgets import Input
 from core.errors import UserError
 from tui.deck import Deck
 from tui.screens.place import Place
-from tui.theme import DECK, theme_for_terminal
+from tui.theme import DECK, SIXTEEN, theme_for_terminal
 
 if TYPE_CHECKING:
     from core.recipe import Recipe
@@ -103,7 +103,8 @@ class TuneDeck(App[None]):
         self.debug_wanted = False
 
     def on_mount(self) -> None:
-        self.register_theme(DECK)
+        for theme in (DECK, SIXTEEN):
+            self.register_theme(theme)
         self.theme = theme_for_terminal()
         self.switch_mode(self._start)
         self.call_after_refresh(self.read_machine)  # the first frame does not wait for NVML

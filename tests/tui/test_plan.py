@@ -12,13 +12,12 @@ from textual.pilot import Pilot
 
 from core.data.report import Report, TokenStatistics
 from core.errors import UserError
-from core.hardware.machine import Gpu
 from core.methods import METHODS
 from core.planning.presets import own_presets
 from core.planning.search import with_method
 from core.recipe import Recipe, load_recipe
 from core.runs.directory import RunDirectory
-from tests.tui.conftest import GIB, SIZES, Open, machine_with, sees, shown, until
+from tests.tui.conftest import SIZES, Open, sees, shown, until
 from tui.app import TuneDeck
 from tui.deck import Deck
 from tui.screens.recipe import recipe_from
@@ -558,82 +557,6 @@ async def test_a_model_on_this_machine_is_marked(
         await until(pilot, lambda: len(pilot.app.screen.candidates) == 2)
         await sees(pilot, "• Qwen2.5-0.5B")
         await sees(pilot, "494M parameters, on this machine")
-
-
-async def test_the_memory_bar_moves_with_the_readings(
-    opened: Open,
-    machine: Callable[[int], None],
-    tiny_rows: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    machine(1)
-    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
-        await sees(pilot, "★")
-        await sees(pilot, "used 2.00")
-        before = machine_with(1)
-        gpu = replace(before.gpus[0], used=9 * GIB, free=15 * GIB)
-        fuller = replace(before, gpus=(gpu,))
-        monkeypatch.setattr("core.hardware.readings.read_machine", lambda: fuller)
-        pilot.app.read_machine()
-        await sees(pilot, "used 9.00")
-        await until(pilot, lambda: pilot.app.screen.session.plan.free_bytes == 15 * GIB)
-
-
-async def test_a_gpu_that_is_lost_gone_and_back_is_told_as_it_is_now(
-    opened: Open, tiny_rows: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there = machine_with(1)
-    unread = replace(there.gpus[0], used=None, free=None)
-    readings = [there]
-    monkeypatch.setattr("core.hardware.readings.read_machine", lambda: readings[-1])
-    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
-        await sees(pilot, "★")
-        await sees(pilot, "of 24.0 GiB")
-        for now, words in (
-            (replace(there, gpus=(Gpu(0),), gpu_note="GPU 0 does not answer"), "does not answer"),
-            (machine_with(0), "No NVIDIA GPU"),
-            (replace(there, gpus=(unread,), gpu_note="it cannot be read"), "It cannot be read"),
-            (there, "of 24.0 GiB"),
-        ):
-            before = shown(pilot)
-            readings.append(now)
-            pilot.app.read_machine()
-            await sees(pilot, words)
-            assert words not in before
-        await until(pilot, lambda: "takes place on the CPU" not in shown(pilot))
-
-
-async def test_a_little_less_memory_counts_where_something_fits_no_more(
-    opened: Open, tiny_rows: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    readings = [machine_with(1)]
-    monkeypatch.setattr("core.hardware.readings.read_machine", lambda: readings[-1])
-    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
-        await sees(pilot, "★")
-        session = pilot.app.screen.session
-        left = max(one.prediction.high for one in session.candidates if one.fits) - 1
-        now = machine_with(1)
-        gpu = replace(now.gpus[0], used=24 * GIB - left, free=left)
-        readings.append(replace(now, gpus=(gpu,)))
-        pilot.app.read_machine()
-        await until(pilot, lambda: session.plan.free_bytes == left)
-        assert all(one.prediction.high <= left for one in session.candidates if one.fits)
-
-
-async def test_once_something_fits_it_is_put_forward(
-    opened: Open, tiny_rows: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    empty = machine_with(1)
-    full = replace(empty, gpus=(replace(empty.gpus[0], used=24 * GIB, free=GIB // 4),))
-    readings = [full]
-    monkeypatch.setattr("core.hardware.readings.read_machine", lambda: readings[-1])
-    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
-        screen = pilot.app.screen
-        await until(pilot, lambda: screen.selected and screen.session.starred is None)
-        readings.append(empty)
-        pilot.app.read_machine()
-        await until(pilot, lambda: screen.session.starred is not None)
-        assert screen.selected_key == screen.session.starred
 
 
 async def test_a_quick_trial_starts_the_recipe_cut_short(

@@ -22,11 +22,12 @@ from tui.threads import hand_over
 from tui.widgets.line_input import LineInput
 from tui.widgets.line_table import LineTable
 from tui.widgets.painted import LiveLines
-from tui.widgets.plan_blocks import CandidateDetails, MemoryBar
+from tui.widgets.plan_blocks import CandidateDetails
 from tui.widgets.plan_elsewhere import Elsewhere
 from tui.widgets.plan_entry import PlanEntry
 from tui.widgets.plan_head import basis_line, note_lines
 from tui.widgets.plan_lines import COLUMNS, CandidateRows, columns_for
+from tui.widgets.plan_memory import MemoryBar
 from tui.widgets.row_pane import Pane
 
 if TYPE_CHECKING:
