@@ -234,7 +234,24 @@ async def test_a_model_that_nobody_knows_is_said(
         assert len(pilot.app.screen.candidates) > 5
 
 
-@pytest.mark.parametrize("text", ["", "[", "just words", "model: x\ndata: y\nnonsense: 1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[",
+        "just words",
+        "model: x\ndata: y\nnonsense: 1",
+        "[" * 5000 + "]" * 5000,
+        "".join(f"{'  ' * depth}a:\n" for depth in range(2000)),
+        "name: 2020-13-45",
+        f"data: {'9' * 5000}",
+        "name: \x1b[31m",
+        "!!python/object/apply:os.system ['id']",
+        "data: &a {train: *a}",
+        "model: x\ndata: y\ntraining: {epochs: .inf}",
+        "model: x\n---\nmodel: y",
+    ],
+)
 def test_a_bad_recipe_is_one_sentence(text: str) -> None:
     with pytest.raises(UserError) as caught:
         recipe_from(text)

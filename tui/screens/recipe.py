@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import yaml
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -21,6 +20,7 @@ from core.planning.presets import save_preset
 from core.recipe import Recipe, parse_recipe
 from core.runs.directory import write_atomically
 from core.text import printable
+from core.yaml_text import read_yaml
 from tui.widgets.line_input import LineInput
 from tui.widgets.row_pane import Pane
 from tui.widgets.text_editor import TextEditor
@@ -169,14 +169,7 @@ class RecipeScreen(ModalScreen[Outcome]):
 
 def recipe_from(text: str) -> Recipe:
     """The recipe that a text is. UserError in one sentence when it is none."""
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise UserError(f"This is not YAML{where}: {problem}.") from error
-    return parse_recipe(tree, "This recipe")
+    return parse_recipe(read_yaml(text, "This is not YAML"), "This recipe")
 
 
 def highlighted(text: str) -> Content:
