@@ -12,6 +12,7 @@ from core.planning.candidates import Candidate, Plan
 from core.planning.data import DataSize, size_of
 from core.planning.learning import measurements
 from core.planning.planner import plan
+from core.planning.prices import remember_price
 from core.planning.recipes import recipe_for
 from core.planning.retuning import retune
 from core.recipe import Recipe
@@ -79,9 +80,13 @@ class PlanSession:
         left = share * self.plan.free_bytes
         return any(one.fits and one.prediction.high > left for one in self.plan.candidates)
 
-    def plan_anew(self) -> None:
-        """Whatever was planned for no longer counts."""
-        self._planned_for = ()
+    def take_price(self, price: float | None) -> None:
+        """Dollars an hour, remembered for the device that is planned for; None forgets it."""
+        basis = self.plan.basis if self.plan else None
+        if basis is not None and basis.device:
+            remember_price(basis.device, price)
+        self.price = price
+        self._planned_for = ()  # whatever was planned for no longer counts
 
     def make(self, machine: Machine) -> Plan:
         """The plan for the data in hand, or for an example. UserError as the planner raises it."""

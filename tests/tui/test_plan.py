@@ -14,6 +14,7 @@ from core.data.report import Report, TokenStatistics
 from core.errors import UserError
 from core.methods import METHODS
 from core.planning.presets import own_presets
+from core.planning.retuning import retune
 from core.planning.search import with_method
 from core.recipe import Recipe, load_recipe
 from core.runs.directory import RunDirectory
@@ -384,6 +385,28 @@ async def test_a_knob_that_a_method_has_not_says_so(
         screen._replace(with_method(screen.selected, "last-layers"))
         await pilot.press("R")
         assert screen.session.recipe(screen.selected).method.layers == 4
+
+
+async def test_a_knob_stops_at_its_end_and_says_so_once(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path
+) -> None:
+    machine(1)
+    async with opened((80, 24), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        screen = pilot.app.screen
+        context = screen.selected.model.shape.context
+        await pilot.press(*["right_square_bracket"] * 15)
+        assert screen.selected.seq_length == context
+        await until(pilot, lambda: f"was made for {context:,} tokens" in said(pilot))
+        await pilot.press(*["left_square_bracket"] * 15)
+        assert screen.selected.seq_length == 64
+        await until(pilot, lambda: "The length goes no lower here" in said(pilot))
+        assert len(pilot.app._notifications) == 1
+        screen._replace(retune(screen.selected, seq_length=40, learning_rate=0.1))
+        await pilot.press("left_square_bracket", "L")
+        assert screen.selected.seq_length == 40, "no step to the other side"
+        assert screen.selected.hyper.learning_rate == 0.1
+        await until(pilot, lambda: "The learning rate goes no higher" in said(pilot))
 
 
 async def test_the_objective_follows_the_rows_and_can_be_changed(

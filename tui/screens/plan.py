@@ -12,7 +12,7 @@ from textual.widgets import Input
 
 from core.errors import UserError
 from core.planning.candidates import Candidate, Plan
-from core.planning.prices import parse_price, remember_price
+from core.planning.prices import parse_price
 from core.recipe import Recipe
 from tui import plan_knobs
 from tui.plan_keys import PLAN_KEYS
@@ -205,11 +205,20 @@ class PlanScreen(Place):
         if candidate is None:
             return
         if (reason := plan_knobs.why_not(candidate, knob)) is not None:
-            self.notify(reason)
+            self._say(reason)
+            return
+        after = plan_knobs.turned(candidate, knob, step)
+        if (reason := plan_knobs.at_its_end(candidate, after, knob, step)) is not None:
+            self._say(reason)
             return
         if (reason := plan_knobs.passed_over(candidate, knob)) is not None:
-            self.notify(reason, markup=False)
-        self._replace(plan_knobs.turned(candidate, knob, step))
+            self._say(reason)
+        self._replace(after)
+
+    def _say(self, reason: str) -> None:
+        """In the place of what was said before: a key that is held says it many times."""
+        self.app.clear_notifications()
+        self.notify(reason, markup=False, timeout=4)
 
     def _replace(self, candidate: Candidate) -> None:
         """Another candidate in the highlighted row."""
@@ -294,20 +303,13 @@ class PlanScreen(Place):
         question = self.query_one(PlanEntry).question
         if question == "price":
             try:
-                self._take_price(parse_price(event.value))
+                self.session.take_price(parse_price(event.value))
             except UserError as error:
                 self.notify(str(error), severity="error")
                 return
         elif question == "name":
             self.session.name = event.value.strip()[:60] or None
         self._leave_entry()
-
-    def _take_price(self, price: float | None) -> None:
-        basis = self.session.plan.basis if self.session.plan else None
-        if basis is not None and basis.device:
-            remember_price(basis.device, price)
-        self.session.price = price
-        self.session.plan_anew()
 
     @on(LineInput.Left, "#entry")
     def _entry_left(self) -> None:
