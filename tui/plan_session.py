@@ -46,6 +46,7 @@ class PlanSession:
         self.measured: list[Measurement] = []
         self._proposed: dict[Key, Candidate] = {}
         self._turned: dict[Key, Candidate] = {}
+        self._shown: tuple[str, list[tuple[Key, Candidate]]] | None = None
         self._planned_for: tuple[object, ...] = ()
         self._planned_free = 0.0
 
@@ -108,7 +109,7 @@ class PlanSession:
     def receive(self, made: Plan) -> None:
         """Take a plan; knobs that were turned stay so, priced anew."""
         self.plan = made
-        self._proposed = keyed(made.candidates)
+        self._proposed, self._shown = keyed(made.candidates), None
         self._turned = {
             key: retune(self._turned[key], basis=fresh.basis)
             for key, fresh in self._proposed.items()
@@ -143,11 +144,14 @@ class PlanSession:
     @property
     def rows(self) -> list[tuple[Key, Candidate]]:
         """The rows of the table, each under its key, with the knobs as they were turned."""
-        return [
-            (key, self._turned.get(key, one))
-            for key, one in self._proposed.items()
-            if matches(one.model, self.words)
-        ]
+        if self._shown is None or self._shown[0] != self.words:  # asked for many times a key
+            rows = [
+                (key, self._turned.get(key, one))
+                for key, one in self._proposed.items()
+                if matches(one.model, self.words)
+            ]
+            self._shown = self.words, rows
+        return self._shown[1]
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -173,10 +177,12 @@ class PlanSession:
     def turn(self, key: Key, candidate: Candidate) -> None:
         """A candidate with other settings takes the place of the proposed one."""
         self._turned[key] = candidate
+        self._shown = None
 
     def undo(self, key: Key) -> None:
         """Back to the proposed values."""
         self._turned.pop(key, None)
+        self._shown = None
 
     # The recipe
 

@@ -387,6 +387,24 @@ async def test_a_knob_that_a_method_has_not_says_so(
         assert screen.session.recipe(screen.selected).method.layers == 4
 
 
+async def test_a_key_makes_the_rows_once_and_leaves_the_layout(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(1)
+    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        screen, looked_at, heights = pilot.app.screen, [], set()
+        monkeypatch.setattr("tui.plan_session.matches", lambda *args: looked_at.append(1) or True)
+        details = screen.query_one("#details")
+        await pilot.press("c")
+        for knob in ("c", "R", "c", "r", "E"):
+            looked_at.clear()
+            await pilot.press(knob)
+            assert len(looked_at) == len(screen.candidates)
+            heights.add(details.size.height)
+        assert len(heights) == 1
+
+
 async def test_a_knob_stops_at_its_end_and_says_so_once(
     opened: Open, machine: Callable[[int], None], tiny_rows: Path
 ) -> None:

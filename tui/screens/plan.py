@@ -27,7 +27,7 @@ from tui.widgets.plan_elsewhere import Elsewhere
 from tui.widgets.plan_entry import PlanEntry
 from tui.widgets.plan_head import basis_line, note_lines
 from tui.widgets.plan_lines import COLUMNS, CandidateRows, columns_for
-from tui.widgets.plan_memory import MemoryBar
+from tui.widgets.plan_memory import MemoryBar, gib
 from tui.widgets.row_pane import Pane
 
 if TYPE_CHECKING:
@@ -132,8 +132,8 @@ class PlanScreen(Place):
     @property
     def selected(self) -> Candidate | None:
         """The highlighted candidate."""
-        cursor, rows = self.query_one(PlanTable).cursor, self.candidates
-        return rows[cursor] if 0 <= cursor < len(rows) else None
+        cursor, rows = self.query_one(PlanTable).cursor, self.session.rows
+        return rows[cursor][1] if 0 <= cursor < len(rows) else None
 
     @property
     def selected_key(self) -> Key | None:
@@ -175,9 +175,12 @@ class PlanScreen(Place):
         wide = self.has_class("-wide")
         details.display, elsewhere.display = wide or not self._elsewhere, wide or self._elsewhere
         self.query_one(CandidateDetails).show(self.selected, self.has_class("-narrow"))
-        if elsewhere.display:  # some milliseconds, which nobody needs who does not see it
-            self.query_one(Elsewhere).show(self.selected, self.session.measured)
         self.query_one(MemoryBar).show(self.deck.machine, self.selected)
+        if elsewhere.display:  # some milliseconds: after what the key itself changes
+            self.call_after_refresh(self._show_elsewhere)
+
+    def _show_elsewhere(self) -> None:
+        self.query_one(Elsewhere).show(self.selected, self.session.measured)
 
     @on(LineTable.Highlighted)
     def _highlighted(self) -> None:
@@ -379,15 +382,12 @@ class PlanScreen(Place):
         if candidate.fits:
             self._start(recipe, watch=watch, queued=queued)
             return
-        peak, free = candidate.prediction.high, candidate.basis.free_bytes
-        detail = f"It may need {peak / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free."
-        question = ConfirmScreen("This is predicted not to fit. Start it?", detail, "start it")
-
-        def decided(yes: bool | None) -> None:
-            if yes:
-                self._start(recipe, watch=watch, queued=queued)
-
-        self.app.push_screen(question, decided)
+        need, free = gib(candidate.prediction.high), gib(candidate.basis.free_bytes)
+        detail = f"It may need {need} GiB, and {free} GiB are free."
+        self.app.push_screen(
+            ConfirmScreen("This is predicted not to fit. Start it?", detail, "start it"),
+            lambda yes: self._start(recipe, watch=watch, queued=queued) if yes else None,
+        )
 
     def action_trial(self) -> None:
         from core.training.trial import as_trial

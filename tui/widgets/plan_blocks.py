@@ -24,10 +24,14 @@ from tui.widgets.plan_settings import setting_lines
 class CandidateDetails(Block):
     """The highlighted candidate: whether it fits and why, its knobs, its parts or its levers."""
 
+    SPARE = 20
+
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self._candidate: Candidate | None = None
         self.brief = False
+        self._built: tuple[Candidate, bool, int] | None = None
+        self._lines: list[Content] = []
 
     def show(self, candidate: Candidate | None, brief: bool) -> None:
         """Show this one; `brief` leaves out what is in the table already."""
@@ -35,11 +39,17 @@ class CandidateDetails(Block):
         self.update()
 
     def build(self, width: int) -> list[Content]:
+        """Asked for several times a key, and made once."""
         candidate = self._candidate
         if candidate is None:
             return []
-        if self.brief:
-            return self._brief(candidate, width)
+        built = self._built
+        if built is None or built[0] is not candidate or built[1:] != (self.brief, width):
+            make = self._brief if self.brief else self._whole
+            self._built, self._lines = (candidate, self.brief, width), make(candidate, width)
+        return self._lines
+
+    def _whole(self, candidate: Candidate, width: int) -> list[Content]:
         levers = [] if candidate.fits else [*_levers(candidate, width), Content("")]
         return [
             Content.styled(printable(candidate.model.id, single_line=True), "bold"),
