@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.errors import UserError
 from core.models.filtering import matches
 from core.objectives import OBJECTIVES, ObjectiveName, refusal
 from core.planning.candidates import Candidate, Plan
 from core.planning.data import DataSize, size_of
 from core.planning.learning import measurements
 from core.planning.planner import plan
+from core.planning.presets import candidate_of
 from core.planning.prices import remember_price
 from core.planning.recipes import recipe_for
 from core.planning.retuning import retune
@@ -203,6 +206,23 @@ class PlanSession:
             train_on=self.deck.train_on,
             rows=report.usable if report else 0,
         )
+
+    def priced(self, recipe: Recipe) -> Candidate | None:
+        """What a recipe needs here; None for a model of unknown shape, or before there is a
+        plan."""
+        basis = self.plan.basis if self.plan else None
+        if basis is None:
+            return None
+        try:
+            return candidate_of(recipe, replace(basis, gpus=self._count(recipe)))
+        except UserError:
+            return None
+
+    def _count(self, recipe: Recipe) -> int:
+        gpus, machine = recipe.hardware.gpus, self.deck.machine
+        if gpus == "all":
+            return max(1, len(machine.cards())) if machine else 1
+        return gpus if isinstance(gpus, int) else len(gpus)
 
 
 def keyed(candidates: Iterable[Candidate]) -> dict[Key, Candidate]:

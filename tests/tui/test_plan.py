@@ -201,7 +201,7 @@ async def test_a_local_model_can_be_planned_for(
         await sees(pilot, "Esc shows all models")
         await until(pilot, lambda: pilot.app.screen.selected.model.id == str(tiny_model))
         await pilot.press("escape")
-        await until(pilot, lambda: len(pilot.app.screen.candidates) > 5)
+        await until(pilot, lambda: len(pilot.app.screen.session.candidates) > 5)
 
 
 async def test_models_are_found_by_size_licence_and_language(
@@ -232,7 +232,33 @@ async def test_a_model_that_nobody_knows_is_said(
         await pilot.pause()
         await pilot.press("enter")
         await until(pilot, lambda: "not known here" in said(pilot))
-        assert len(pilot.app.screen.candidates) > 5
+        assert len(pilot.app.screen.session.candidates) > 5
+
+
+async def test_an_edited_recipe_or_a_preset_that_does_not_fit_starts_only_after_a_question(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path, launched: list[Recipe]
+) -> None:
+    machine(1)
+    async with opened((80, 24), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        await pilot.press("y")
+        await sees(pilot, "✓ fits: peak")
+        await pilot.press("e")
+        editor = pilot.app.screen.query_one("#editor")
+        tree = yaml.safe_load(editor.text)
+        tree["training"]["micro_batch"] = 512
+        editor.text = yaml.safe_dump(tree)
+        await pilot.press("ctrl+s")
+        await sees(pilot, "✗ does not fit: peak")
+        await pilot.press("s")
+        await sees(pilot, "predicted not to fit")
+        await pilot.press("escape", "p", *"chat-80", "enter")
+        await sees(pilot, "✗ does not fit: peak")
+        await pilot.press("a")
+        await sees(pilot, "predicted not to fit")
+        assert not launched
+        await pilot.press("y")
+        await until(pilot, lambda: len(launched) == 1)
 
 
 @pytest.mark.parametrize(
@@ -293,21 +319,21 @@ async def test_words_leave_only_some_models_and_escape_shows_all(
     async with opened((80, 24), deck_with(tiny_rows), "plan") as pilot:
         await sees(pilot, "★")
         screen = pilot.app.screen
-        every = len(screen.candidates)
+        every = len(screen.session.candidates)
         await pilot.press("slash", *"qwen3 <5b")
         await sees(pilot, "Only “qwen3 <5b” is shown")
-        ids = {candidate.model.id for candidate in screen.candidates}
+        ids = {candidate.model.id for candidate in screen.session.candidates}
         assert "Qwen/Qwen3-4B" in ids
         assert all("Qwen3" in one and "8B" not in one for one in ids)
         await pilot.press("enter", "down", "R")
         assert screen.selected.model.id in ids
         await pilot.press("escape")
-        await until(pilot, lambda: len(screen.candidates) == every)
+        await until(pilot, lambda: len(screen.session.candidates) == every)
         await pilot.press("slash", *"zzz")
         await sees(pilot, "0 of")
         assert screen.selected is None
         await pilot.press("escape")
-        await until(pilot, lambda: len(screen.candidates) == every)
+        await until(pilot, lambda: len(screen.session.candidates) == every)
 
 
 async def test_a_price_is_there_again_in_the_next_session(opened: Open, tiny_rows: Path) -> None:
@@ -400,7 +426,7 @@ async def test_a_key_makes_the_rows_once_and_leaves_the_layout(
         for knob in ("c", "R", "c", "r", "E"):
             looked_at.clear()
             await pilot.press(knob)
-            assert len(looked_at) == len(screen.candidates)
+            assert len(looked_at) == len(screen.session.candidates)
             heights.add(details.size.height)
         assert len(heights) == 1
 
@@ -521,12 +547,12 @@ async def test_one_model_shows_all_choices_and_each_keeps_its_own_turns(
         screen = pilot.app.screen
         screen._take_model("Qwen/Qwen3-8B")
         await sees(pilot, "Only Qwen/Qwen3-8B is shown")
-        rows = screen.candidates
+        rows = screen.session.candidates
         assert len(rows) > 3
         await pilot.press("home", "down", "E")
-        assert screen.candidates[1].hyper.epochs > rows[1].hyper.epochs
-        assert screen.candidates[0] == rows[0]
-        assert screen.candidates[2:] == rows[2:]
+        assert screen.session.candidates[1].hyper.epochs > rows[1].hyper.epochs
+        assert screen.session.candidates[0] == rows[0]
+        assert screen.session.candidates[2:] == rows[2:]
 
 
 def said(pilot: Pilot[None]) -> str:
@@ -612,7 +638,7 @@ async def test_a_model_on_this_machine_is_marked(
     async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
         await sees(pilot, "★")
         await pilot.press("slash", *"here")
-        await until(pilot, lambda: len(pilot.app.screen.candidates) == 2)
+        await until(pilot, lambda: len(pilot.app.screen.session.candidates) == 2)
         await sees(pilot, "• Qwen2.5-0.5B")
         await sees(pilot, "494M parameters, on this machine")
 

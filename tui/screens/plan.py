@@ -125,11 +125,6 @@ class PlanScreen(Place):
     # Showing
 
     @property
-    def candidates(self) -> list[Candidate]:
-        """The rows of the table, with the knobs as they were turned."""
-        return self.session.candidates
-
-    @property
     def selected(self) -> Candidate | None:
         """The highlighted candidate."""
         cursor, rows = self.query_one(PlanTable).cursor, self.session.rows
@@ -221,7 +216,7 @@ class PlanScreen(Place):
     def _say(self, reason: str) -> None:
         """In the place of what was said before: a key that is held says it many times."""
         self.app.clear_notifications()
-        self.notify(reason, markup=False, timeout=4)
+        self.notify(reason, markup=False)
 
     def _replace(self, candidate: Candidate) -> None:
         """Another candidate in the highlighted row."""
@@ -344,14 +339,16 @@ class PlanScreen(Place):
         if self.selected is not None:
             self._show_recipe(self.session.recipe(self.selected))
 
-    def _show_recipe(self, recipe: Recipe) -> None:
+    def _show_recipe(self, recipe: Recipe | None) -> None:
         from tui.screens.recipe import RecipeScreen
 
-        self.app.push_screen(RecipeScreen(recipe), self._end_recipe)
+        if recipe is not None:
+            self.app.push_screen(RecipeScreen(recipe, self.session.priced), self._end_recipe)
 
     def _end_recipe(self, outcome: Outcome | None) -> None:
         if outcome is not None:
-            self._start(outcome.recipe, watch=outcome.watch, queued=outcome.queued)
+            priced = self.session.priced(outcome.recipe)
+            self._start_if_sure(outcome.recipe, priced, outcome.watch, outcome.queued)
 
     def action_presets(self) -> None:
         from tui.screens.pick_preset import PickPresetScreen
@@ -361,28 +358,29 @@ class PlanScreen(Place):
         if basis is not None and candidate is not None:
             like = self.session.recipe(candidate)
             rows = self.deck.report.format if self.deck.report else "unknown"
-            self.app.push_screen(PickPresetScreen(basis, like, rows), self._take_preset)
-
-    def _take_preset(self, recipe: Recipe | None) -> None:
-        if recipe is not None:
-            self._show_recipe(recipe)
+            self.app.push_screen(PickPresetScreen(basis, like, rows), self._show_recipe)
 
     @on(LineTable.Opened)
     def _opened(self) -> None:
         self.action_start()
 
     def action_start(self, watch: bool = True, queued: bool = False) -> None:
-        from tui.screens.confirm import ConfirmScreen
-
         candidate, reason = self.selected, self.why_not("start")
         if reason is not None or candidate is None:
             self.notify(reason or "", markup=False)
             return
-        recipe = self.session.recipe(candidate)
-        if candidate.fits:
+        self._start_if_sure(self.session.recipe(candidate), candidate, watch, queued)
+
+    def _start_if_sure(
+        self, recipe: Recipe, priced: Candidate | None, watch: bool, queued: bool
+    ) -> None:
+        """Start it, after a question where it is predicted not to fit."""
+        from tui.screens.confirm import ConfirmScreen
+
+        if priced is None or priced.fits:
             self._start(recipe, watch=watch, queued=queued)
             return
-        need, free = gib(candidate.prediction.high), gib(candidate.basis.free_bytes)
+        need, free = gib(priced.prediction.high), gib(priced.basis.free_bytes)
         detail = f"It may need {need} GiB, and {free} GiB are free."
         self.app.push_screen(
             ConfirmScreen("This is predicted not to fit. Start it?", detail, "start it"),
