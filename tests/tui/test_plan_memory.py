@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from core.hardware.machine import Gpu, GpuProcess
+from core.planning.levers import levers_for
+from core.planning.retuning import retune
 from tests.tui.conftest import GIB, SIZES, Open, machine_with, sees, shown, until
 from tests.tui.test_plan import deck_with
 from tests.tui.test_snapshots import _candidate as a_candidate
@@ -101,8 +103,9 @@ async def test_what_does_not_fit_says_so_whole_with_its_levers_and_their_costs(
         screen = pilot.app.screen
         await pilot.press("slash", *"qwen3-32b", "enter", "end")
         await sees(pilot, "What makes it smaller, by GiB")
-        await sees(pilot, "QLoRA: the base in 4 bits")
-        await sees(pilot, "about a quarter slower")
+        strongest = levers_for(screen.selected, retune)[0]
+        await sees(pilot, strongest.text[:20])
+        await sees(pilot, strongest.costs[:10])
         await sees(pilot, "✗ does not fit: peak")
         details = screen.query_one("#details")
         cut = [strip.text for strip in details.draw(details.size) if "…" in strip.text]

@@ -146,7 +146,7 @@ def _part(words: str, size: int, label: int) -> Content:
 def time_lines(candidate: Candidate) -> list[Content]:
     """How long and how much, and between what."""
     if candidate.seconds is None:
-        return [Content.styled("The device's speed is not known: no time is given.", "$text-muted")]
+        return [Content.styled("The device's speed is not known: no time.", "$text-muted")]
     cost = "" if candidate.dollars is None else f" and ${candidate.dollars:,.2f}"
     span = span_text(candidate.seconds_low, candidate.seconds_high)
     known = pace_text(candidate.pace).partition(":")[0]
