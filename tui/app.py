@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,6 +11,7 @@ from textual import on, work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette, SearchIcon
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widgets import Input
 
@@ -152,9 +154,13 @@ class TuneDeck(App[None]):
 
     @on(CommandPalette.Opened)
     def _still_the_cursor(self) -> None:
-        """A blinking cursor costs 2.6 KB/s over SSH; and a search needs no picture."""
-        self.screen.query_one(Input).cursor_blink = False
-        self.screen.query_one(SearchIcon).icon = "›"
+        """A blinking cursor costs 2.6 KB/s over SSH; and a search needs no picture. Whoever types
+        fast has left the palette before this, or opened something over it."""
+        for palette in self.screen_stack:
+            if isinstance(palette, CommandPalette):
+                with suppress(NoMatches):
+                    palette.query_one(Input).cursor_blink = False
+                    palette.query_one(SearchIcon).icon = "›"
 
     def start_demo(self) -> None:
         """Train the embedded model on the embedded data, and show it."""
