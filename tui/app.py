@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import on, work
+from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.command import CommandPalette, SearchIcon
-from textual.css.query import NoMatches
 from textual.screen import Screen
-from textual.widgets import Input
 
 from core.errors import UserError
 from tui.deck import Deck
@@ -152,15 +148,12 @@ class TuneDeck(App[None]):
         yield SystemCommand("Keys", "The keys that work right now", self.action_help)
         yield SystemCommand("Quit", "Runs at work go on without the app", self.action_quit)
 
-    @on(CommandPalette.Opened)
-    def _still_the_cursor(self) -> None:
-        """A blinking cursor costs 2.6 KB/s over SSH; and a search needs no picture. Whoever types
-        fast has left the palette before this, or opened something over it."""
-        for palette in self.screen_stack:
-            if isinstance(palette, CommandPalette):
-                with suppress(NoMatches):
-                    palette.query_one(Input).cursor_blink = False
-                    palette.query_one(SearchIcon).icon = "›"
+    def action_command_palette(self) -> None:
+        """All that can be done, to search through."""
+        from tui.screens.palette import Palette
+
+        if not any(isinstance(screen, Palette) for screen in self.screen_stack):
+            self.push_screen(Palette(id="--command-palette"))
 
     def start_demo(self) -> None:
         """Train the embedded model on the embedded data, and show it."""
