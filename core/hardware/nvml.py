@@ -19,6 +19,7 @@ RETRY_SECONDS = 30.0
 
 MOST_GPUS = 64
 NO_GPU = "no NVIDIA GPU"
+NOT_SUPPORTED = "the {} GPU is not supported, only NVIDIA's are"
 
 
 class Nvml:
@@ -82,13 +83,13 @@ def why_no_gpu(error: Exception) -> str:
     """In words why NVML did not start: no GPU, a driver problem, AMD or Apple."""
     if platform.system() == "Darwin":
         arm = platform.machine() == "arm64"
-        return "Apple GPU: training here runs on the CPU" if arm else NO_GPU
+        return NOT_SUPPORTED.format("Apple") if arm else NO_GPU
     name = type(error).__name__
     if name in ("NVMLError_LibraryNotFound", "ModuleNotFoundError"):
         if _pci_vendor_present("0x10de"):
             return "an NVIDIA GPU is there, but its driver is not installed"
         if Path("/dev/kfd").exists() or _pci_vendor_present("0x1002"):
-            return "AMD GPU: only NVIDIA GPUs are supported, training here runs on the CPU"
+            return NOT_SUPPORTED.format("AMD")
         return NO_GPU
     if name == "NVMLError_DriverNotLoaded":
         return "the NVIDIA driver is installed but not loaded"

@@ -160,8 +160,8 @@ def test_slices_are_told_one_by_one() -> None:
     ("note", "remedy"),
     [
         ("no NVIDIA GPU", "rent a machine"),
-        ("AMD GPU: only NVIDIA GPUs are supported, training here runs on the CPU", "rent"),
-        ("Apple GPU: training here runs on the CPU", "rent"),
+        ("the AMD GPU is not supported, only NVIDIA's are", "rent"),
+        ("the Apple GPU is not supported, only NVIDIA's are", "rent"),
         ("an NVIDIA GPU is there, but its driver is not installed", "Install the NVIDIA driver"),
         ("no permission to talk to the NVIDIA driver", "/dev/nvidia"),
     ],
