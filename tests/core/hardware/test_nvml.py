@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from types import SimpleNamespace
 
+import psutil
 import pynvml
 import pytest
 
@@ -50,6 +53,37 @@ def test_everything_readable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert mine.ours
     assert mine.memory == GIB
     assert (other.pid, other.name, other.ours) == (1 << 31, None, False)
+
+
+def test_ours_are_this_users_runs_and_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = [sys.executable, "-P", "-m", "core.training.worker", "a run"]
+    rank = [sys.executable, "-u", "-m", "core.training.rank", "a run"]
+    another = ["python", "-P", "-m", "core.train"]
+    cut = ["python", "-u", "-I", "-m"]
+    words = {10: child, 11: child, 12: another, 13: ["vllm"], 14: [], 15: [], 16: rank, 17: cut}
+
+    class Process:
+        def __init__(self, pid: int) -> None:
+            if pid not in words:
+                raise psutil.NoSuchProcess(pid)
+            self.pid = pid
+
+        def name(self) -> str:
+            return "python"
+
+        def cmdline(self) -> list[str]:
+            if self.pid == 15:
+                raise psutil.AccessDenied(self.pid)
+            return words[self.pid]
+
+        def uids(self) -> SimpleNamespace:
+            return SimpleNamespace(real=os.getuid() + (self.pid == 11))
+
+    monkeypatch.setattr(psutil, "Process", Process)
+    install(monkeypatch, FakeLibrary(Card(processes=[(pid, GIB) for pid in range(10, 19)])))
+    (gpu,) = Nvml().read()[0]
+    assert [process.pid for process in gpu.processes if process.ours] == [10, 16]
+    assert gpu.processes[-1].name is None
 
 
 @pytest.mark.parametrize(
