@@ -148,3 +148,10 @@ def test_the_bar_never_overflows(used: int, words: str) -> None:
         assert head.cell_length <= width
         assert words in head.plain
         assert not rest
+
+
+def test_without_a_row_the_bar_shows_the_memory_alone() -> None:
+    head, bar = memory_lines(machine_with(1), None, 78)
+    assert "this run" not in head.plain
+    assert "left 22.0" in head.plain
+    assert set(bar.plain) == {"═", "─"}

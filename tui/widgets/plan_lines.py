@@ -118,7 +118,9 @@ def span_line(candidate: Candidate, width: int) -> Content:
     prediction = candidate.prediction
     low, high, how = gib(prediction.low), gib(prediction.high), prediction.how
     text = f"between {low} and {high} GiB ({how})"
-    return Content.styled(text if len(text) <= width else f"{low} to {high} ({how})", "$text-muted")
+    return Content.styled(
+        text if len(text) <= width else f"{low} to {high} GiB ({how})", "$text-muted"
+    )
 
 
 def parts_lines(candidate: Candidate, width: int) -> list[Content]:

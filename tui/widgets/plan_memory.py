@@ -91,6 +91,7 @@ def _head(names: Sequence[str], used: int, peak: int, high: int, total: int, wid
 
 def _words(used: int, peak: int, high: int, total: int, *, most: bool = False) -> Content:
     left, least = total - used - peak, total - used - high
+    run: list[Part] = [("━", "$accent"), f" this run {gib(peak)}   "] if peak else []
     more: list[Part] = [("╌", "$accent" if least >= 0 else "$error"), f" to {gib(high)}   "]
     rest: list[Part] = [("─", "$border"), f" left {gib(left)}   "]
     if left < 0:
@@ -100,8 +101,7 @@ def _words(used: int, peak: int, high: int, total: int, *, most: bool = False) -
     return Content.assemble(
         ("═", "$text-muted"),
         f" used {gib(used)}   ",
-        ("━", "$accent"),
-        f" this run {gib(peak)}   ",
+        *run,
         *(more if most and peak else []),
         *rest,
     )
