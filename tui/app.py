@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
     from core.recipe import Recipe
     from core.runs.directory import RunDirectory
 
-READING_INTERVAL_SECONDS = 2.0
+READING_INTERVAL_SECONDS, OVERDUE_SECONDS = 2.0, 10.0
+OVERDUE = (
+    "The machine has not been read for 10 seconds: the NVIDIA driver or a disk does not answer."
+    " What is shown is from before."
+)
 ABOUT = {
     "home": "The machine and all runs",
     "data": "Open rows, see what would be trained on",
@@ -98,6 +103,7 @@ class TuneDeck(App[None]):
         self.deck = deck or Deck()
         self._start = start
         self._launching = False
+        self._asked, self._overdue = 0.0, False
         self.debug_wanted = False
 
     def on_mount(self) -> None:
@@ -108,9 +114,19 @@ class TuneDeck(App[None]):
         self.call_after_refresh(self.read_machine)  # the first frame does not wait for NVML
         self.set_interval(READING_INTERVAL_SECONDS, self.read_machine)
 
-    @work(thread=True, exclusive=True, group="machine")
     def read_machine(self) -> None:
-        """Take one reading off the event loop, and show it on the place in front."""
+        """Take one reading off the event loop, unless the last one has not come back: threads that
+        wait for a driver that hangs would leave none for anything else."""
+        if not any(one.group == "machine" and one.is_running for one in self.workers):
+            self._asked, self._overdue = time.monotonic(), False
+            self._read_machine()
+        elif time.monotonic() - self._asked > OVERDUE_SECONDS and not self._overdue:
+            self._overdue = True
+            self.notify(OVERDUE, severity="warning", timeout=12)
+
+    @work(thread=True, group="machine")
+    def _read_machine(self) -> None:
+        """Show the reading on the place in front."""
         from core.hardware.readings import read_machine
 
         machine = read_machine()
