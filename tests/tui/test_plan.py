@@ -115,6 +115,15 @@ async def test_a_price_gives_costs_and_a_bad_one_is_refused(opened: Open, tiny_r
         await until(pilot, lambda: pilot.app.screen.selected.dollars is not None)
 
 
+async def test_a_long_name_leaves_room_for_the_rows(opened: Open, tiny_rows: Path) -> None:
+    async with opened((80, 24), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        pilot.app.screen.session.name = "名" * 40
+        await pilot.press("u")
+        await sees(pilot, "longest 256")
+        assert pilot.app.screen.session.run_name == "名" * 40
+
+
 async def test_enter_starts_the_run_of_the_row(
     opened: Open, tiny_rows: Path, launched: list[Recipe]
 ) -> None:
