@@ -16,6 +16,7 @@ from core.errors import UserError, describe_os_error
 from core.methods import METHODS, Bits, Method, MethodName, refusal
 from core.objectives import OBJECTIVES, Objective, ObjectiveName
 from core.text import UNSAFE
+from core.yaml_text import read_yaml
 
 Switch = Literal["auto"] | bool
 Schedule = Literal["cosine", "linear", "constant", "constant_with_warmup"]
@@ -26,7 +27,7 @@ Balance = Literal["auto"] | Annotated[float, Field(gt=0)]
 class _Section(BaseModel):
     """What all sections share: unknown keys are an error, assignments are checked."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 class ModelSection(_Section):
@@ -311,11 +312,7 @@ def load_recipe(path: Path) -> Recipe:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}).") from error
     except OSError as error:
         raise describe_os_error(error, "read the recipe") from error
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {_yaml_problem(error)}.") from error
-    recipe = parse_recipe(tree, str(path))
+    recipe = parse_recipe(read_yaml(text, f"{path} is not YAML"), str(path))
     recipe.data.train = [_beside(path, source) for source in recipe.data.train]
     recipe.data.eval = [_beside(path, source) for source in recipe.data.eval]
     recipe.model.id = _beside(path, recipe.model.id)
@@ -348,17 +345,8 @@ def _sentence(error: ValidationError) -> str:
     return "; ".join(findings) + "."
 
 
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "it cannot be parsed"
-    return f"{problem} (line {mark.line + 1})" if mark else str(problem)
-
-
 def _yaml_value(text: str, path: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {path}: {_yaml_problem(error)}.") from error
+    value = read_yaml(text, f"--set {path}")
     if isinstance(value, str):
         try:
             return float(value)  # YAML 1.1 reads 2e-4 as a string

@@ -61,6 +61,11 @@ def test_a_method_brings_its_usual_learning_rate() -> None:
         ("model: x\ndata: y\nmethod: {name: pissa, bits: 4}\n", "PiSSA trains on a base of 16"),
         ("model: x\ndata: y\nmethod: 3\n", "method"),
         ("model: x\ndata: y\ntraining: {learning_rate: -1}\n", "training.learning_rate"),
+        ("model: x\ndata: y\ntraining: {epochs: .inf}\n", "training.epochs.*finite"),
+        pytest.param("[" * 1000 + "]" * 1000, "nested too deeply", id="deep"),
+        ("name: 2020-13-45", "not YAML: month"),
+        pytest.param(f"name: {'9' * 5000}", "not YAML: exceeds the limit", id="long number"),
+        ("name: a\x00b", "not YAML: the character at 8 cannot be there"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:

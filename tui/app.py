@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import on, work
+from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.command import CommandPalette, SearchIcon
 from textual.screen import Screen
-from textual.widgets import Input
 
 from core.errors import UserError
 from tui.deck import Deck
 from tui.screens.place import Place
-from tui.theme import DECK, theme_for_terminal
+from tui.theme import DECK, SIXTEEN, theme_for_terminal
 
 if TYPE_CHECKING:
     from core.recipe import Recipe
     from core.runs.directory import RunDirectory
 
-READING_INTERVAL_SECONDS = 2.0
+READING_INTERVAL_SECONDS, OVERDUE_SECONDS = 2.0, 10.0
+OVERDUE = (
+    "The machine has not been read for 10 seconds: the NVIDIA driver or a disk does not answer."
+    " What is shown is from before."
+)
 ABOUT = {
     "home": "The machine and all runs",
     "data": "Open rows, see what would be trained on",
@@ -100,18 +103,30 @@ class TuneDeck(App[None]):
         self.deck = deck or Deck()
         self._start = start
         self._launching = False
+        self._asked, self._overdue = 0.0, False
         self.debug_wanted = False
 
     def on_mount(self) -> None:
-        self.register_theme(DECK)
+        for theme in (DECK, SIXTEEN):
+            self.register_theme(theme)
         self.theme = theme_for_terminal()
         self.switch_mode(self._start)
         self.call_after_refresh(self.read_machine)  # the first frame does not wait for NVML
         self.set_interval(READING_INTERVAL_SECONDS, self.read_machine)
 
-    @work(thread=True, exclusive=True, group="machine")
     def read_machine(self) -> None:
-        """Take one reading off the event loop, and show it on the place in front."""
+        """Take one reading off the event loop, unless the last one has not come back: threads that
+        wait for a driver that hangs would leave none for anything else."""
+        if not any(one.group == "machine" and one.is_running for one in self.workers):
+            self._asked, self._overdue = time.monotonic(), False
+            self._read_machine()
+        elif time.monotonic() - self._asked > OVERDUE_SECONDS and not self._overdue:
+            self._overdue = True
+            self.notify(OVERDUE, severity="warning", timeout=12)
+
+    @work(thread=True, group="machine")
+    def _read_machine(self) -> None:
+        """Show the reading on the place in front."""
         from core.hardware.readings import read_machine
 
         machine = read_machine()
@@ -154,11 +169,12 @@ class TuneDeck(App[None]):
         yield SystemCommand("Keys", "The keys that work right now", self.action_help)
         yield SystemCommand("Quit", "Runs at work go on without the app", self.action_quit)
 
-    @on(CommandPalette.Opened)
-    def _still_the_cursor(self) -> None:
-        """A blinking cursor costs 2.6 KB/s over SSH; and a search needs no picture."""
-        self.screen.query_one(Input).cursor_blink = False
-        self.screen.query_one(SearchIcon).icon = "›"
+    def action_command_palette(self) -> None:
+        """All that can be done, to search through."""
+        from tui.screens.palette import Palette
+
+        if not any(isinstance(screen, Palette) for screen in self.screen_stack):
+            self.push_screen(Palette(id="--command-palette"))
 
     def start_demo(self) -> None:
         """Train the embedded model on the embedded data, and show it."""

@@ -24,6 +24,15 @@ RATES = (
 )  # fmt: skip
 OPTIMIZERS = ("adamw", "adamw-8bit", "paged-adamw-8bit", "sgd")
 TARGETS = ("all-linear", "attention-all", "attention")
+ENDS = {
+    "length": "The length",
+    "batch": "The micro-batch",
+    "accumulation": "The number of rows a step",
+    "rank": "What is trained",
+    "epochs": "The number of epochs",
+    "rate": "The learning rate",
+}
+"""What the knobs with ends turn; the others go round and round."""
 T = TypeVar("T", int, float)
 
 
@@ -48,6 +57,16 @@ def why_not(candidate: Candidate, knob: str) -> str | None:
     if knob == "bits" and len(method.bits) == 1:
         return f"{method.title} trains on a base of {method.bits[0]} bits only."
     return None
+
+
+def at_its_end(candidate: Candidate, after: Candidate, knob: str, step: int) -> str | None:
+    """Why the knob turned no further; None where it did."""
+    if knob not in ENDS or settings_of(after) != settings_of(candidate):
+        return None
+    model = candidate.model
+    if knob == "length" and step > 0 and candidate.seq_length == model.shape.context:
+        return f"{model.id} was made for {candidate.seq_length:,} tokens at most."
+    return f"{ENDS[knob]} goes no {'higher' if step > 0 else 'lower'} here."
 
 
 def passed_over(candidate: Candidate, knob: str) -> str | None:
@@ -118,8 +137,15 @@ def _checkpointing(candidate: Candidate, step: int) -> Candidate:
     return retune(candidate, gradient_checkpointing=not candidate.gradient_checkpointing)
 
 
+def _length(candidate: Candidate, step: int) -> Candidate:
+    """Up to what the model was made for, which may lie between two rungs."""
+    most = candidate.model.shape.context or LENGTHS[-1]
+    ladder = (*(rung for rung in LENGTHS if rung < most), most)
+    return retune(candidate, seq_length=_rung(ladder, candidate.seq_length, step))
+
+
 _KNOBS: dict[str, Callable[[Candidate, int], Candidate]] = {
-    "length": lambda c, step: retune(c, seq_length=_rung(LENGTHS, c.seq_length, step)),
+    "length": _length,
     "batch": lambda c, step: retune(c, micro_batch=_rung(POWERS, c.micro_batch, step)),
     "accumulation": _accumulation,
     "rank": _size,
@@ -134,8 +160,8 @@ _KNOBS: dict[str, Callable[[Candidate, int], Candidate]] = {
 }
 
 
-def _rung(ladder: tuple[T, ...], value: float, step: int) -> T:
-    """The next rung of the ladder above or below the value."""
+def _rung(ladder: tuple[T, ...], value: T, step: int) -> T:
+    """The next rung of the ladder above or below the value; beyond its ends the value stays."""
     if step > 0:
-        return next((rung for rung in ladder if rung > value), ladder[-1])
-    return next((rung for rung in reversed(ladder) if rung < value), ladder[0])
+        return next((rung for rung in ladder if rung > value), value)
+    return next((rung for rung in reversed(ladder) if rung < value), value)

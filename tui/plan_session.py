@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.errors import UserError
 from core.models.filtering import matches
 from core.objectives import OBJECTIVES, ObjectiveName, refusal
 from core.planning.candidates import Candidate, Plan
 from core.planning.data import DataSize, size_of
 from core.planning.learning import measurements
 from core.planning.planner import plan
+from core.planning.presets import candidate_of
+from core.planning.prices import remember_price
 from core.planning.recipes import recipe_for
 from core.planning.retuning import retune
 from core.recipe import Recipe
@@ -45,27 +49,48 @@ class PlanSession:
         self.measured: list[Measurement] = []
         self._proposed: dict[Key, Candidate] = {}
         self._turned: dict[Key, Candidate] = {}
+        self._shown: tuple[str, list[tuple[Key, Candidate]]] | None = None
         self._planned_for: tuple[object, ...] = ()
         self._planned_free = 0.0
 
     # Planning
 
     def is_stale(self, machine: Machine) -> bool:
-        """Whether what the plan rests on has changed; the free memory only if it moved."""
-        gpu = machine.best_gpu()
-        free = (gpu.free if gpu else machine.ram_available) or 0
+        """Whether what the plan rests on has changed; the free memory if it moved far, or if
+        something that fitted fits no longer."""
+        free = self._free(machine)
         counted = self.deck.report.tokens if self.deck.report else None
         chosen = (self.only, self.price, self.objective, self.gpus)
-        basis = (self.deck.source, counted, chosen, gpu and gpu.uuid)
+        devices = [(gpu.uuid, gpu.name, gpu.visible, gpu.free is None) for gpu in machine.devices()]
+        basis = (self.deck.source, counted, chosen, machine.gpu_note, devices)
         moved = abs(free - self._planned_free) > MOVED_ENOUGH * max(free, 1)
-        if basis == self._planned_for and not moved:
+        if basis == self._planned_for and not moved and not self._fits_no_more(free):
             return False
         self._planned_for, self._planned_free = basis, free
         return True
 
-    def plan_anew(self) -> None:
-        """Whatever was planned for no longer counts."""
-        self._planned_for = ()
+    def _free(self, machine: Machine) -> int:
+        """What a run would find: on the fullest where several GPUs train together."""
+        gpu = machine.best_gpu()
+        if gpu is None:
+            return machine.ram_available
+        return min([gpu, *machine.cards()[1 : self.gpus]], key=lambda one: one.free or 0).free or 0
+
+    def _fits_no_more(self, free: int) -> bool:
+        """Whether one that is said to fit needs more than is left now."""
+        if self.plan is None or free >= self._planned_free:
+            return False
+        share = free / self._planned_free  # of RAM a plan takes only a part
+        left = share * self.plan.free_bytes
+        return any(one.fits and one.prediction.high > left for one in self.plan.candidates)
+
+    def take_price(self, price: float | None) -> None:
+        """Dollars an hour, remembered for the device that is planned for; None forgets it."""
+        basis = self.plan.basis if self.plan else None
+        if basis is not None and basis.device:
+            remember_price(basis.device, price)
+        self.price = price
+        self._planned_for = ()  # whatever was planned for no longer counts
 
     def make(self, machine: Machine) -> Plan:
         """The plan for the data in hand, or for an example. UserError as the planner raises it."""
@@ -87,7 +112,7 @@ class PlanSession:
     def receive(self, made: Plan) -> None:
         """Take a plan; knobs that were turned stay so, priced anew."""
         self.plan = made
-        self._proposed = keyed(made.candidates)
+        self._proposed, self._shown = keyed(made.candidates), None
         self._turned = {
             key: retune(self._turned[key], basis=fresh.basis)
             for key, fresh in self._proposed.items()
@@ -122,11 +147,14 @@ class PlanSession:
     @property
     def rows(self) -> list[tuple[Key, Candidate]]:
         """The rows of the table, each under its key, with the knobs as they were turned."""
-        return [
-            (key, self._turned.get(key, one))
-            for key, one in self._proposed.items()
-            if matches(one.model, self.words)
-        ]
+        if self._shown is None or self._shown[0] != self.words:  # asked for many times a key
+            rows = [
+                (key, self._turned.get(key, one))
+                for key, one in self._proposed.items()
+                if matches(one.model, self.words)
+            ]
+            self._shown = self.words, rows
+        return self._shown[1]
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -152,10 +180,12 @@ class PlanSession:
     def turn(self, key: Key, candidate: Candidate) -> None:
         """A candidate with other settings takes the place of the proposed one."""
         self._turned[key] = candidate
+        self._shown = None
 
     def undo(self, key: Key) -> None:
         """Back to the proposed values."""
         self._turned.pop(key, None)
+        self._shown = None
 
     # The recipe
 
@@ -177,6 +207,23 @@ class PlanSession:
             train_on=self.deck.train_on,
             rows=report.usable if report else 0,
         )
+
+    def priced(self, recipe: Recipe) -> Candidate | None:
+        """What a recipe needs here; None for a model of unknown shape, or before there is a
+        plan."""
+        basis = self.plan.basis if self.plan else None
+        if basis is None:
+            return None
+        try:
+            return candidate_of(recipe, replace(basis, gpus=self._count(recipe)))
+        except UserError:
+            return None
+
+    def _count(self, recipe: Recipe) -> int:
+        gpus, machine = recipe.hardware.gpus, self.deck.machine
+        if gpus == "all":
+            return max(1, len(machine.cards())) if machine else 1
+        return gpus if isinstance(gpus, int) else len(gpus)
 
 
 def keyed(candidates: Iterable[Candidate]) -> dict[Key, Candidate]:

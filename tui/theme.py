@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
-from textual.theme import Theme
+from textual.theme import BUILTIN_THEMES, Theme
+
+ON_CURSOR = {
+    "accent": "#ffaf5f",
+    "primary": "#87d7ff",
+    "success": "#afd787",
+    "warning": "#ffd787",
+    "error": "#ff8787",
+    "text-muted": "#bcbcbc",
+    "foreground-muted": "#bcbcbc",
+    "foreground-disabled": "#bcbcbc",
+    "border": "#8a8a8a",
+}
+"""What these colours are on the ground of a highlighted row, which is too light for the usual."""
+
+
+def _on_cursor(colours: dict[str, str]) -> dict[str, str]:
+    return {f"cursor-{name}": colour for name, colour in colours.items()}
+
 
 DECK = Theme(
     name="deck",
@@ -39,9 +58,19 @@ DECK = Theme(
         "scrollbar-background-hover": "#121212",
         "scrollbar-background-active": "#121212",
         "input-cursor-background": "#ffaf5f",
+        **_on_cursor(ON_CURSOR),
     },
 )
 """Every colour is one of the 256 that xterm has, so that it looks the same over SSH and in tmux."""
+
+_SIXTEEN = BUILTIN_THEMES["ansi-dark"]
+SIXTEEN = replace(
+    _SIXTEEN,
+    name="deck-16",
+    variables={**_SIXTEEN.variables, **_on_cursor(dict.fromkeys(ON_CURSOR, "ansi_default"))},
+)
+"""For terminals of 16 colours, of which nobody knows how they look. A highlighted row is the
+terminal's own two colours the other way round: whatever they are, they can be read."""
 
 
 def theme_for_terminal() -> str:
@@ -51,4 +80,4 @@ def theme_for_terminal() -> str:
     known_poor = colours in {"screen", "xterm", "linux", "vt100", "ansi"}
     # Without colours Textual makes greys of them, and of the 16 all would become black.
     grey = "NO_COLOR" in os.environ
-    return "ansi-dark" if known_poor and not rich_enough and not grey else DECK.name
+    return SIXTEEN.name if known_poor and not rich_enough and not grey else DECK.name

@@ -14,7 +14,7 @@ from typing import Any
 
 from core.hardware.doctor_gpu import look_at_gpus, try_four_bit_linear
 from core.hardware.findings import Finding
-from core.hardware.machine import Machine
+from core.hardware.machine import Gpu, Machine
 from core.hardware.readings import read_machine
 from core.hardware.stack import installed, torch_cuda, torch_text
 from core.models.hub_cache import cache_root, offline
@@ -37,8 +37,8 @@ def examine() -> list[Finding]:
     machine = read_machine()
     torch = _torch(machine)
     findings = [_python(), torch, *_stack(), *look_at_gpus(machine)]
-    if machine.gpus:
-        findings.append(_four_bit(torch))
+    if (gpu := machine.best_gpu()) is not None:
+        findings.append(_four_bit(torch, gpu))
     findings += [_cpu(machine), _memory(machine), _disk(machine), _cache(machine)]
     return [*findings, _home(), _hub(), _terminal()]
 
@@ -102,11 +102,13 @@ def _dotted(parts: tuple[int, ...]) -> str:
     return ".".join(str(part) for part in parts)
 
 
-def _four_bit(torch: Finding) -> Finding:
-    """Tried where torch can reach the GPU at all."""
-    if torch.verdict != "bad":
-        return try_four_bit_linear()
-    return Finding("4-bit layer", "warning", "not tried: torch does not reach the GPU")
+def _four_bit(torch: Finding, gpu: Gpu) -> Finding:
+    """Tried where torch can reach the GPU at all, and where there is what makes such layers."""
+    if torch.verdict == "bad":
+        return Finding("4-bit layer", "warning", "not tried: torch does not reach the GPU")
+    if installed("bitsandbytes") is None:
+        return Finding("4-bit layer", "warning", "not tried: bitsandbytes is not installed")
+    return try_four_bit_linear(gpu)
 
 
 def _cpu(machine: Machine) -> Finding:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+OLDEST_CAPABILITY = (7, 0)
+"""Of the cards that today's builds of torch have kernels for."""
+
 
 @dataclass(frozen=True, slots=True)
 class GpuProcess:
@@ -46,6 +49,11 @@ class Gpu:
     mig: bool = False
     slices: tuple[Gpu, ...] = ()
 
+    @property
+    def too_old(self) -> bool:
+        """Whether torch has most likely no kernels for it."""
+        return self.capability is not None and self.capability < OLDEST_CAPABILITY
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -82,9 +90,10 @@ class Machine:
         return sorted(usable, key=lambda gpu: -(gpu.free or 0))
 
     def best_gpu(self) -> Gpu | None:
-        """The GPU a run would take: the visible one with most free memory."""
+        """The GPU a run would take: the visible one with most free memory, of those that are not
+        too old if there are any."""
         usable = [gpu for gpu in self.devices() if gpu.free is not None]
-        return max(usable, key=lambda gpu: gpu.free or 0, default=None)
+        return max(usable, key=lambda gpu: (not gpu.too_old, gpu.free or 0), default=None)
 
     def as_sample(self) -> dict[str, object]:
         """The line that `gpu.jsonl` keeps of it: the moving values only."""

@@ -12,12 +12,14 @@ from typing import Any
 from core.hardware.machine import Gpu
 from core.hardware.nvml_gpu import ask, attempt, read_gpu, text, whole
 from core.hardware.visible import visible_places
+from core.text import clip
 
 RETRY_SECONDS = 30.0
 """How long a failed start of NVML stands before it is tried again."""
 
 MOST_GPUS = 64
 NO_GPU = "no NVIDIA GPU"
+NOT_SUPPORTED = "the {} GPU is not supported, only NVIDIA's are"
 
 
 class Nvml:
@@ -81,13 +83,13 @@ def why_no_gpu(error: Exception) -> str:
     """In words why NVML did not start: no GPU, a driver problem, AMD or Apple."""
     if platform.system() == "Darwin":
         arm = platform.machine() == "arm64"
-        return "Apple GPU: training here runs on the CPU" if arm else NO_GPU
+        return NOT_SUPPORTED.format("Apple") if arm else NO_GPU
     name = type(error).__name__
     if name in ("NVMLError_LibraryNotFound", "ModuleNotFoundError"):
         if _pci_vendor_present("0x10de"):
             return "an NVIDIA GPU is there, but its driver is not installed"
         if Path("/dev/kfd").exists() or _pci_vendor_present("0x1002"):
-            return "AMD GPU: only NVIDIA GPUs are supported, training here runs on the CPU"
+            return NOT_SUPPORTED.format("AMD")
         return NO_GPU
     if name == "NVMLError_DriverNotLoaded":
         return "the NVIDIA driver is installed but not loaded"
@@ -138,7 +140,7 @@ def _note_for(gpus: tuple[Gpu, ...]) -> str:
     if not gpus:
         return NO_GPU
     if not any(gpu.visible for gpu in gpus):
-        return "CUDA_VISIBLE_DEVICES hides every GPU"
+        return _all_hidden(os.environ.get("CUDA_VISIBLE_DEVICES", "").strip())
     silent = [str(gpu.index) for gpu in gpus if gpu.total is None and gpu.name is None]
     if silent:
         return f"GPU {', '.join(silent)} does not answer"
@@ -147,3 +149,8 @@ def _note_for(gpus: tuple[Gpu, ...]) -> str:
         return f"GPU {', '.join(empty)} is in MIG mode and has no slice"
     dark = [str(gpu.index) for gpu in gpus if gpu.free is None and not gpu.mig]
     return f"the free memory of GPU {', '.join(dark)} cannot be read" if dark else ""
+
+
+def _all_hidden(setting: str) -> str:
+    said = f"={clip(setting, 40)}" if setting else " is empty and"
+    return f"CUDA_VISIBLE_DEVICES{said} hides every GPU"

@@ -4,10 +4,13 @@ be believed. Nothing here raises."""
 from __future__ import annotations
 
 import os
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from core.hardware.machine import Gpu, GpuProcess
 
+ROOT = Path(__file__).parents[2]
 MOST_MEMORY = 1 << 45  # 32 TiB: more is a garbled reading
 MOST_WATTS = 10_000.0
 MOST_SLICES = 16
@@ -182,15 +185,26 @@ def _processes(nvml: Any, handle: Any) -> tuple[GpuProcess, ...]:
 
 
 def _identity(pid: int) -> tuple[str | None, bool]:
-    """(name, whether it is ours); neither can be told of a process in another namespace."""
+    """(name, whether it is this program or a run of this user's); neither can be told of a process
+    in another namespace."""
     import psutil
 
     try:
         process = psutil.Process(pid)
         name = process.name()
-        ours = pid == os.getpid() or any(
-            part.startswith(("core.", "tui.")) for part in process.cmdline()[1:5]
-        )
+        ours = pid == os.getpid() or (_is_child(process.cmdline()) and _is_mine(process))
     except (psutil.Error, OSError, ValueError, OverflowError):
         return None, False
     return name, ours
+
+
+def _is_child(words: list[str]) -> bool:
+    """Whether it runs one of our modules: `python -P -m core.…`, or `-u` where torchrun starts
+    it. Others have packages of that name."""
+    module = next((name for flag, name in pairwise(words[1:5]) if flag == "-m"), "")
+    return module.startswith("core.") and (ROOT / f"{module.replace('.', '/')}.py").is_file()
+
+
+def _is_mine(process: Any) -> bool:
+    """Whether it runs under this user: on a shared machine others train, too."""
+    return bool(process.uids().real == os.getuid())

@@ -47,7 +47,8 @@ def with_device(
         device = cpu_device(machine.cpu_name, machine.cores)
         flops = device_flops(device, machine.cores, on_gpu=False)
         return _known(replace(basis, free_bytes=free, flops=flops), device, measured)
-    device = gpu_device(best.name, best.total) if best and best.name else ""
+    taken = together[-1] if together else best
+    device = gpu_device(taken.name, taken.total) if taken and taken.name else ""
     basis = replace(
         basis,
         free_bytes=(together[-1].free if together else 0) or 0,
@@ -55,7 +56,7 @@ def with_device(
         flops=device_flops(device, machine.cores, on_gpu=True),
         gpu=_pinned(machine) if basis.gpus == 1 else "auto",
         gpus=max(1, len(together)),
-        flash=_flash(best.capability if best else None),
+        flash=_flash(taken.capability if taken else None),
     )
     if free_bytes is not None:
         basis = replace(basis, free_bytes=free_bytes, gpu="auto", gpus=asked)

@@ -197,4 +197,4 @@ def _note(
     if basis.on_gpu and basis.flops is None:
         what = "This GPU's speed is not known" if basis.device else UNNAMED
         notes.append(f"{what}, so no times are given")
-    return "; ".join([*notes, *more]) + ("." if notes or more else "")
+    return " ".join(f"{text[:1].upper()}{text[1:]}." for text in (*notes, *more))

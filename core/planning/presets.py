@@ -54,20 +54,49 @@ def load_preset(name: str) -> Recipe:
 
 def save_preset(name: str, recipe: Recipe) -> Path:
     """Keep a recipe under a name. UserError when the name is taken or cannot be written."""
-    from core.runs.directory import write_atomically
-
     slug = _UNFIT.sub("-", name.lower()).strip("-")
     if not slug:
-        raise UserError("A preset needs a name of letters and digits.")
+        raise UserError("A preset needs a name of letters from a to z, or digits.")
     path = own_presets() / f"{slug}.yaml"
-    if path.exists():
+    if _is_there(path, "keep the preset"):
         raise UserError(f"There is a preset “{slug}” already.", "Choose another name.")
+    _write(path, recipe, "keep the preset")
+    return path
+
+
+def write_recipe(name: str, recipe: Recipe) -> Path:
+    """Write a recipe to a file of that name. UserError when it is taken or cannot be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = Path(name).expanduser()
+    except RuntimeError as error:  # ~somebody, who has no home here
+        raise UserError(f"Cannot write {name}: there is no such user.") from error
+    if not path.name:
+        raise UserError("Type the name of a file.")
+    if _is_there(path, "write the recipe"):
+        raise UserError(f"{path} exists already.", "Choose another name.")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"There is no folder {path.parent}.", "Check the path.")
+    _write(path, recipe, "write the recipe")
+    return path
+
+
+def _is_there(path: Path, doing: str) -> bool:
+    """Whether the name is taken. UserError for one that there cannot be."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise describe_os_error(error, doing) from error
+
+
+def _write(path: Path, recipe: Recipe, doing: str) -> None:
+    from core.runs.directory import write_atomically
+
+    try:
+        if path.parent == own_presets():
+            path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, recipe.to_yaml())
     except OSError as error:
-        raise describe_os_error(error, "keep the preset") from error
-    return path
+        raise describe_os_error(error, doing) from error
 
 
 def with_data(recipe: Recipe, like: Recipe) -> Recipe:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from threading import Event
+
 import pytest
+from textual.command import CommandList, CommandPalette
 from textual.widgets import Input
 
 from core.errors import UserError
-from tests.tui.conftest import MakeRun, Open, sees, shown, until
+from core.hardware.machine import Machine
+from tests.tui.conftest import MakeRun, Open, machine_with, sees, shown, until
 from tui.app import TuneDeck
 
 
@@ -92,3 +96,47 @@ async def test_any_size_is_survived(opened: Open, make_run: MakeRun, place: str)
                 await pilot.resize_terminal(*size)
             await pilot.press("escape")
     assert pilot.app.return_code in (None, 0)
+
+
+async def test_the_palette_stands_fast_fingers(opened: Open) -> None:
+    async with opened((80, 24)) as pilot:
+        app = pilot.app
+        await pilot.press("ctrl+p")
+        assert isinstance(app.screen, CommandPalette)
+        app.screen.query_one(CommandList)._lines.clear()
+        app.screen.query_one(CommandList)._index_to_line.clear()
+        await pilot.press("pageup", "pagedown")
+        await pilot.press("escape", "ctrl+p", "escape", "ctrl+p", "pagedown")
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette))
+        await until(pilot, lambda: not app.screen.query_one(Input).cursor_blink)
+        await pilot.press(*"keys", "enter")
+        await sees(pilot, "Keys")
+
+
+async def test_a_driver_that_hangs_takes_one_thread_and_is_told(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, readings = Event(), []
+
+    def hangs() -> Machine:
+        readings.append(1)
+        answer.wait(60)
+        return machine_with(1)
+
+    monkeypatch.setattr("core.hardware.readings.read_machine", hangs)
+    async with opened((80, 24)) as pilot:
+        app = pilot.app
+        try:
+            await until(pilot, lambda: readings)
+            for _ in range(20):
+                app.read_machine()
+            assert len(readings) == 1
+            app._asked -= 11
+            for _ in range(3):
+                app.read_machine()
+            await until(pilot, lambda: len(app._notifications) > 0)
+            (told,) = app._notifications
+            assert "has not been read" in told.message
+        finally:
+            answer.set()
+        await sees(pilot, "RTX 4090")

@@ -14,10 +14,11 @@ from core.data.report import Report, TokenStatistics
 from core.errors import UserError
 from core.methods import METHODS
 from core.planning.presets import own_presets
+from core.planning.retuning import retune
 from core.planning.search import with_method
 from core.recipe import Recipe, load_recipe
 from core.runs.directory import RunDirectory
-from tests.tui.conftest import GIB, SIZES, Open, machine_with, sees, shown, until
+from tests.tui.conftest import SIZES, Open, sees, shown, until
 from tui.app import TuneDeck
 from tui.deck import Deck
 from tui.screens.recipe import recipe_from
@@ -114,6 +115,15 @@ async def test_a_price_gives_costs_and_a_bad_one_is_refused(opened: Open, tiny_r
         await until(pilot, lambda: pilot.app.screen.selected.dollars is not None)
 
 
+async def test_a_long_name_leaves_room_for_the_rows(opened: Open, tiny_rows: Path) -> None:
+    async with opened((80, 24), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        pilot.app.screen.session.name = "名" * 40
+        await pilot.press("u")
+        await sees(pilot, "longest 256")
+        assert pilot.app.screen.session.run_name == "名" * 40
+
+
 async def test_enter_starts_the_run_of_the_row(
     opened: Open, tiny_rows: Path, launched: list[Recipe]
 ) -> None:
@@ -200,7 +210,7 @@ async def test_a_local_model_can_be_planned_for(
         await sees(pilot, "Esc shows all models")
         await until(pilot, lambda: pilot.app.screen.selected.model.id == str(tiny_model))
         await pilot.press("escape")
-        await until(pilot, lambda: len(pilot.app.screen.candidates) > 5)
+        await until(pilot, lambda: len(pilot.app.screen.session.candidates) > 5)
 
 
 async def test_models_are_found_by_size_licence_and_language(
@@ -231,10 +241,52 @@ async def test_a_model_that_nobody_knows_is_said(
         await pilot.pause()
         await pilot.press("enter")
         await until(pilot, lambda: "not known here" in said(pilot))
-        assert len(pilot.app.screen.candidates) > 5
+        assert len(pilot.app.screen.session.candidates) > 5
 
 
-@pytest.mark.parametrize("text", ["", "[", "just words", "model: x\ndata: y\nnonsense: 1"])
+async def test_an_edited_recipe_or_a_preset_that_does_not_fit_starts_only_after_a_question(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path, launched: list[Recipe]
+) -> None:
+    machine(1)
+    async with opened((80, 24), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        await pilot.press("y")
+        await sees(pilot, "✓ fits: peak")
+        await pilot.press("e")
+        editor = pilot.app.screen.query_one("#editor")
+        tree = yaml.safe_load(editor.text)
+        tree["training"]["micro_batch"] = 512
+        editor.text = yaml.safe_dump(tree)
+        await pilot.press("ctrl+s")
+        await sees(pilot, "✗ does not fit: peak")
+        await pilot.press("s")
+        await sees(pilot, "predicted not to fit")
+        await pilot.press("escape", "p", *"chat-80", "enter")
+        await sees(pilot, "✗ does not fit: peak")
+        await pilot.press("a")
+        await sees(pilot, "predicted not to fit")
+        assert not launched
+        await pilot.press("y")
+        await until(pilot, lambda: len(launched) == 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[",
+        "just words",
+        "model: x\ndata: y\nnonsense: 1",
+        pytest.param("[" * 1000 + "]" * 1000, id="deep"),
+        "name: 2020-13-45",
+        pytest.param(f"data: {'9' * 5000}", id="long number"),
+        "name: \x1b[31m",
+        "!!python/object/apply:os.system ['id']",
+        "data: &a {train: *a}",
+        "model: x\ndata: y\ntraining: {epochs: .inf}",
+        "model: x\n---\nmodel: y",
+    ],
+)
 def test_a_bad_recipe_is_one_sentence(text: str) -> None:
     with pytest.raises(UserError) as caught:
         recipe_from(text)
@@ -275,21 +327,21 @@ async def test_words_leave_only_some_models_and_escape_shows_all(
     async with opened((80, 24), deck_with(tiny_rows), "plan") as pilot:
         await sees(pilot, "★")
         screen = pilot.app.screen
-        every = len(screen.candidates)
+        every = len(screen.session.candidates)
         await pilot.press("slash", *"qwen3 <5b")
         await sees(pilot, "Only “qwen3 <5b” is shown")
-        ids = {candidate.model.id for candidate in screen.candidates}
+        ids = {candidate.model.id for candidate in screen.session.candidates}
         assert "Qwen/Qwen3-4B" in ids
         assert all("Qwen3" in one and "8B" not in one for one in ids)
         await pilot.press("enter", "down", "R")
         assert screen.selected.model.id in ids
         await pilot.press("escape")
-        await until(pilot, lambda: len(screen.candidates) == every)
+        await until(pilot, lambda: len(screen.session.candidates) == every)
         await pilot.press("slash", *"zzz")
         await sees(pilot, "0 of")
         assert screen.selected is None
         await pilot.press("escape")
-        await until(pilot, lambda: len(screen.candidates) == every)
+        await until(pilot, lambda: len(screen.session.candidates) == every)
 
 
 async def test_a_price_is_there_again_in_the_next_session(opened: Open, tiny_rows: Path) -> None:
@@ -367,6 +419,48 @@ async def test_a_knob_that_a_method_has_not_says_so(
         screen._replace(with_method(screen.selected, "last-layers"))
         await pilot.press("R")
         assert screen.session.recipe(screen.selected).method.layers == 4
+
+
+async def test_a_key_makes_the_rows_once_and_leaves_the_layout(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(1)
+    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        screen, looked_at, heights = pilot.app.screen, [], set()
+        monkeypatch.setattr("tui.plan_session.matches", lambda *args: looked_at.append(1) or True)
+        details = screen.query_one("#details")
+        await pilot.press("c")
+        for knob in ("c", "R", "c", "r", "E"):
+            looked_at.clear()
+            await pilot.press(knob)
+            assert len(looked_at) == len(screen.session.candidates)
+            heights.add(details.size.height)
+        assert len(heights) == 1
+
+
+async def test_a_knob_stops_at_its_end_and_says_so_once(
+    opened: Open, machine: Callable[[int], None], tiny_rows: Path
+) -> None:
+    machine(1)
+    async with opened((80, 24), deck_with(tiny_rows), "plan") as pilot:
+        await sees(pilot, "★")
+        screen = pilot.app.screen
+        context = screen.selected.model.shape.context
+        screen._replace(retune(screen.selected, seq_length=context - 1))
+        await pilot.press(*["right_square_bracket"] * 4)
+        assert screen.selected.seq_length == context
+        await until(pilot, lambda: f"was made for {context:,} tokens" in said(pilot))
+        screen._replace(retune(screen.selected, seq_length=128))
+        await pilot.press(*["left_square_bracket"] * 4)
+        assert screen.selected.seq_length == 64
+        await until(pilot, lambda: "The length goes no lower here" in said(pilot))
+        assert len(pilot.app._notifications) == 1
+        screen._replace(retune(screen.selected, seq_length=40, learning_rate=0.1))
+        await pilot.press("left_square_bracket", "L")
+        assert screen.selected.seq_length == 40, "no step to the other side"
+        assert screen.selected.hyper.learning_rate == 0.1
+        await until(pilot, lambda: "The learning rate goes no higher" in said(pilot))
 
 
 async def test_the_objective_follows_the_rows_and_can_be_changed(
@@ -463,12 +557,12 @@ async def test_one_model_shows_all_choices_and_each_keeps_its_own_turns(
         screen = pilot.app.screen
         screen._take_model("Qwen/Qwen3-8B")
         await sees(pilot, "Only Qwen/Qwen3-8B is shown")
-        rows = screen.candidates
+        rows = screen.session.candidates
         assert len(rows) > 3
         await pilot.press("home", "down", "E")
-        assert screen.candidates[1].hyper.epochs > rows[1].hyper.epochs
-        assert screen.candidates[0] == rows[0]
-        assert screen.candidates[2:] == rows[2:]
+        assert screen.session.candidates[1].hyper.epochs > rows[1].hyper.epochs
+        assert screen.session.candidates[0] == rows[0]
+        assert screen.session.candidates[2:] == rows[2:]
 
 
 def said(pilot: Pilot[None]) -> str:
@@ -554,44 +648,9 @@ async def test_a_model_on_this_machine_is_marked(
     async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
         await sees(pilot, "★")
         await pilot.press("slash", *"here")
-        await until(pilot, lambda: len(pilot.app.screen.candidates) == 2)
+        await until(pilot, lambda: len(pilot.app.screen.session.candidates) == 2)
         await sees(pilot, "• Qwen2.5-0.5B")
         await sees(pilot, "494M parameters, on this machine")
-
-
-async def test_the_memory_bar_moves_with_the_readings(
-    opened: Open,
-    machine: Callable[[int], None],
-    tiny_rows: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    machine(1)
-    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
-        await sees(pilot, "★")
-        await sees(pilot, "used 2.00")
-        before = machine_with(1)
-        gpu = replace(before.gpus[0], used=9 * GIB, free=15 * GIB)
-        fuller = replace(before, gpus=(gpu,))
-        monkeypatch.setattr("core.hardware.readings.read_machine", lambda: fuller)
-        pilot.app.read_machine()
-        await sees(pilot, "used 9.00")
-        await until(pilot, lambda: pilot.app.screen.session.plan.free_bytes == 15 * GIB)
-
-
-async def test_once_something_fits_it_is_put_forward(
-    opened: Open, tiny_rows: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    empty = machine_with(1)
-    full = replace(empty, gpus=(replace(empty.gpus[0], used=24 * GIB, free=GIB // 4),))
-    readings = [full]
-    monkeypatch.setattr("core.hardware.readings.read_machine", lambda: readings[-1])
-    async with opened((120, 36), deck_with(tiny_rows), "plan") as pilot:
-        screen = pilot.app.screen
-        await until(pilot, lambda: screen.selected and screen.session.starred is None)
-        readings.append(empty)
-        pilot.app.read_machine()
-        await until(pilot, lambda: screen.session.starred is not None)
-        assert screen.selected_key == screen.session.starred
 
 
 async def test_a_quick_trial_starts_the_recipe_cut_short(

@@ -164,7 +164,7 @@ def test_without_a_gpu_it_plans_for_the_cpu_and_warns_of_the_time(plan: Plan) ->
     code, out, _ = plan()
     assert code == 0
     assert "the run takes place on the CPU" in out
-    assert "expect about" in out
+    assert "Expect about" in out
     tree = tree_of(plan("--json"))
     assert tree["gpu"] is None
     assert all(c["method"] != "qlora" for c in tree["candidates"])

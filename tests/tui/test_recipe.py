@@ -43,7 +43,7 @@ async def test_the_editor_draws_what_a_terminal_would_obey(opened: Open, tmp_pat
     recipe = Recipe.model_validate({"model": "org/model", "data": data})
     found: list[Outcome | None] = []
     async with opened((100, 60)) as pilot:
-        await pilot.app.push_screen(RecipeScreen(recipe), found.append)
+        await pilot.app.push_screen(RecipeScreen(recipe, lambda recipe: None), found.append)
         await sees(pilot, "mapping:")
         assert is_safe(shown(pilot))
         await pilot.press("e")

@@ -15,6 +15,8 @@ from core.text import printable
 if TYPE_CHECKING:
     from core.hardware.findings import Finding
 
+LEAST_WORDS = 16
+"""So many cells are left to the words, however narrow the terminal is."""
 MARKS = {"ok": "✓", "warning": "!", "bad": "✗"}
 
 
@@ -49,7 +51,7 @@ def finding_lines(findings: Sequence[Finding], columns: int) -> list[str]:
 def _wrapped(head: str, text: str, columns: int) -> list[str]:
     return wrap(
         printable(text, single_line=True),
-        max(60, columns),
+        max(len(head) + LEAST_WORDS, columns),
         initial_indent=head,
         subsequent_indent=" " * len(head),
         break_on_hyphens=False,

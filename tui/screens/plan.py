@@ -12,7 +12,7 @@ from textual.widgets import Input
 
 from core.errors import UserError
 from core.planning.candidates import Candidate, Plan
-from core.planning.prices import parse_price, remember_price
+from core.planning.prices import parse_price
 from core.recipe import Recipe
 from tui import plan_knobs
 from tui.plan_keys import PLAN_KEYS
@@ -22,11 +22,12 @@ from tui.threads import hand_over
 from tui.widgets.line_input import LineInput
 from tui.widgets.line_table import LineTable
 from tui.widgets.painted import LiveLines
-from tui.widgets.plan_blocks import CandidateDetails, MemoryBar
+from tui.widgets.plan_blocks import CandidateDetails
 from tui.widgets.plan_elsewhere import Elsewhere
 from tui.widgets.plan_entry import PlanEntry
 from tui.widgets.plan_head import basis_line, note_lines
 from tui.widgets.plan_lines import COLUMNS, CandidateRows, columns_for
+from tui.widgets.plan_memory import MemoryBar, gib
 from tui.widgets.row_pane import Pane
 
 if TYPE_CHECKING:
@@ -124,15 +125,10 @@ class PlanScreen(Place):
     # Showing
 
     @property
-    def candidates(self) -> list[Candidate]:
-        """The rows of the table, with the knobs as they were turned."""
-        return self.session.candidates
-
-    @property
     def selected(self) -> Candidate | None:
         """The highlighted candidate."""
-        cursor, rows = self.query_one(PlanTable).cursor, self.candidates
-        return rows[cursor] if 0 <= cursor < len(rows) else None
+        cursor, rows = self.query_one(PlanTable).cursor, self.session.rows
+        return rows[cursor][1] if 0 <= cursor < len(rows) else None
 
     @property
     def selected_key(self) -> Key | None:
@@ -174,9 +170,12 @@ class PlanScreen(Place):
         wide = self.has_class("-wide")
         details.display, elsewhere.display = wide or not self._elsewhere, wide or self._elsewhere
         self.query_one(CandidateDetails).show(self.selected, self.has_class("-narrow"))
-        if elsewhere.display:  # some milliseconds, which nobody needs who does not see it
-            self.query_one(Elsewhere).show(self.selected, self.session.measured)
         self.query_one(MemoryBar).show(self.deck.machine, self.selected)
+        if elsewhere.display:  # some milliseconds: after what the key itself changes
+            self.call_after_refresh(self._show_elsewhere)
+
+    def _show_elsewhere(self) -> None:
+        self.query_one(Elsewhere).show(self.selected, self.session.measured)
 
     @on(LineTable.Highlighted)
     def _highlighted(self) -> None:
@@ -204,11 +203,20 @@ class PlanScreen(Place):
         if candidate is None:
             return
         if (reason := plan_knobs.why_not(candidate, knob)) is not None:
-            self.notify(reason)
+            self._say(reason)
+            return
+        after = plan_knobs.turned(candidate, knob, step)
+        if (reason := plan_knobs.at_its_end(candidate, after, knob, step)) is not None:
+            self._say(reason)
             return
         if (reason := plan_knobs.passed_over(candidate, knob)) is not None:
-            self.notify(reason, markup=False)
-        self._replace(plan_knobs.turned(candidate, knob, step))
+            self._say(reason)
+        self._replace(after)
+
+    def _say(self, reason: str) -> None:
+        """In the place of what was said before: a key that is held says it many times."""
+        self.app.clear_notifications()
+        self.notify(reason, markup=False)
 
     def _replace(self, candidate: Candidate) -> None:
         """Another candidate in the highlighted row."""
@@ -293,20 +301,13 @@ class PlanScreen(Place):
         question = self.query_one(PlanEntry).question
         if question == "price":
             try:
-                self._take_price(parse_price(event.value))
+                self.session.take_price(parse_price(event.value))
             except UserError as error:
                 self.notify(str(error), severity="error")
                 return
         elif question == "name":
             self.session.name = event.value.strip()[:60] or None
         self._leave_entry()
-
-    def _take_price(self, price: float | None) -> None:
-        basis = self.session.plan.basis if self.session.plan else None
-        if basis is not None and basis.device:
-            remember_price(basis.device, price)
-        self.session.price = price
-        self.session.plan_anew()
 
     @on(LineInput.Left, "#entry")
     def _entry_left(self) -> None:
@@ -338,14 +339,16 @@ class PlanScreen(Place):
         if self.selected is not None:
             self._show_recipe(self.session.recipe(self.selected))
 
-    def _show_recipe(self, recipe: Recipe) -> None:
+    def _show_recipe(self, recipe: Recipe | None) -> None:
         from tui.screens.recipe import RecipeScreen
 
-        self.app.push_screen(RecipeScreen(recipe), self._end_recipe)
+        if recipe is not None:
+            self.app.push_screen(RecipeScreen(recipe, self.session.priced), self._end_recipe)
 
     def _end_recipe(self, outcome: Outcome | None) -> None:
         if outcome is not None:
-            self._start(outcome.recipe, watch=outcome.watch, queued=outcome.queued)
+            priced = self.session.priced(outcome.recipe)
+            self._start_if_sure(outcome.recipe, priced, outcome.watch, outcome.queued)
 
     def action_presets(self) -> None:
         from tui.screens.pick_preset import PickPresetScreen
@@ -355,36 +358,34 @@ class PlanScreen(Place):
         if basis is not None and candidate is not None:
             like = self.session.recipe(candidate)
             rows = self.deck.report.format if self.deck.report else "unknown"
-            self.app.push_screen(PickPresetScreen(basis, like, rows), self._take_preset)
-
-    def _take_preset(self, recipe: Recipe | None) -> None:
-        if recipe is not None:
-            self._show_recipe(recipe)
+            self.app.push_screen(PickPresetScreen(basis, like, rows), self._show_recipe)
 
     @on(LineTable.Opened)
     def _opened(self) -> None:
         self.action_start()
 
     def action_start(self, watch: bool = True, queued: bool = False) -> None:
-        from tui.screens.confirm import ConfirmScreen
-
         candidate, reason = self.selected, self.why_not("start")
         if reason is not None or candidate is None:
             self.notify(reason or "", markup=False)
             return
-        recipe = self.session.recipe(candidate)
-        if candidate.fits:
+        self._start_if_sure(self.session.recipe(candidate), candidate, watch, queued)
+
+    def _start_if_sure(
+        self, recipe: Recipe, priced: Candidate | None, watch: bool, queued: bool
+    ) -> None:
+        """Start it, after a question where it is predicted not to fit."""
+        from tui.screens.confirm import ConfirmScreen
+
+        if priced is None or priced.fits:
             self._start(recipe, watch=watch, queued=queued)
             return
-        peak, free = candidate.prediction.high, candidate.basis.free_bytes
-        detail = f"It may need {peak / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free."
-        question = ConfirmScreen("This is predicted not to fit. Start it?", detail, "start it")
-
-        def decided(yes: bool | None) -> None:
-            if yes:
-                self._start(recipe, watch=watch, queued=queued)
-
-        self.app.push_screen(question, decided)
+        need, free = gib(priced.prediction.high), gib(priced.basis.free_bytes)
+        detail = f"It may need {need} GiB, and {free} GiB are free."
+        self.app.push_screen(
+            ConfirmScreen("This is predicted not to fit. Start it?", detail, "start it"),
+            lambda yes: self._start(recipe, watch=watch, queued=queued) if yes else None,
+        )
 
     def action_trial(self) -> None:
         from core.training.trial import as_trial

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import yaml
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,14 +16,18 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from core.errors import UserError, describe_os_error
-from core.planning.presets import save_preset
+from core.errors import UserError
+from core.planning.candidates import Candidate
+from core.planning.presets import save_preset, write_recipe
 from core.recipe import Recipe, parse_recipe
-from core.runs.directory import write_atomically
 from core.text import printable
+from core.yaml_text import read_yaml
 from tui.widgets.line_input import LineInput
+from tui.widgets.plan_lines import span_line, verdict
 from tui.widgets.row_pane import Pane
 from tui.widgets.text_editor import TextEditor
+
+MOST_SPAN = 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +59,9 @@ class RecipeScreen(ModalScreen[Outcome]):
     )  # fmt: skip
     EDITING = (("^s", "take the edit"), ("Esc", "drop it"))
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, price: Callable[[Recipe], Candidate | None]) -> None:
         super().__init__(classes="dialogue")
-        self._recipe = recipe
+        self._recipe, self._price = recipe, price
         self._keeping = False
 
     def compose(self) -> ComposeResult:
@@ -84,7 +88,10 @@ class RecipeScreen(ModalScreen[Outcome]):
         self.query_one(TextEditor).display = editing
         self.query_one("#reader").display = not editing
         self.query_one("#file").display = False
-        self._say("")
+        if editing:
+            self._say("")
+        else:
+            self._say_whether_it_fits()
         keys = self.EDITING if editing else self.READING
         parts = [p for key, words in keys for p in ((key, "bold $accent"), f" {words}  ")]
         self.query_one("#recipe-keys", Static).update(Content.assemble(*parts))
@@ -104,6 +111,14 @@ class RecipeScreen(ModalScreen[Outcome]):
             return
         self.query_one("#yaml", Static).update(highlighted(self._recipe.to_yaml()))
         self._edit(False)
+
+    def _say_whether_it_fits(self) -> None:
+        """As it stands now, on the memory that is free now."""
+        candidate = self._price(self._recipe)
+        message = Content("")
+        if candidate is not None:
+            message = verdict(candidate) + Content("  ") + span_line(candidate, MOST_SPAN)
+        self.query_one("#message", Static).update(message)
 
     def _say(self, text: str, style: str = "$error") -> None:
         message = Content.styled(printable(text), style) if text else Content("")
@@ -151,17 +166,14 @@ class RecipeScreen(ModalScreen[Outcome]):
             self._say(str(error))
             return
         self._edit(False)
-        self._say(f"Kept as {path.stem}. p on Plan lists it; so does tunedeck plan.", "$success")
+        listed = "p on Plan and `tunedeck plan --presets` list it"
+        self._say(f"Kept as {path.stem}: {listed}.", "$success")
 
     def _write(self, name: str) -> None:
-        path = Path(name).expanduser()
-        if not name or path.exists():
-            self._say(f"{path} exists already. Choose another name.")
-            return
         try:
-            write_atomically(path, self._recipe.to_yaml())
-        except OSError as error:
-            self._say(str(describe_os_error(error, "write")))
+            path = write_recipe(name, self._recipe)
+        except UserError as error:
+            self._say(str(error))
             return
         self._edit(False)
         self._say(f"Written. tunedeck train {path} starts it.", "$success")
@@ -169,14 +181,7 @@ class RecipeScreen(ModalScreen[Outcome]):
 
 def recipe_from(text: str) -> Recipe:
     """The recipe that a text is. UserError in one sentence when it is none."""
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise UserError(f"This is not YAML{where}: {problem}.") from error
-    return parse_recipe(tree, "This recipe")
+    return parse_recipe(read_yaml(text, "This is not YAML"), "This recipe")
 
 
 def highlighted(text: str) -> Content:

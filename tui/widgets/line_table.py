@@ -5,13 +5,15 @@ It repaints only the lines that changed, which is what a table of live runs cost
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
+from rich.style import Style
 from textual.binding import Binding, BindingType
-from textual.content import Content
+from textual.content import Content, Span
 from textual.events import Click, Focus, Resize
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -20,8 +22,11 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.visual import Visual
 
+from tui.theme import ON_CURSOR
 from tui.widgets.painted import set_height
 
+REVERSED = Style(reverse=True)
+COLOUR = re.compile(rf"\$({'|'.join(ON_CURSOR)})\b")
 GAP = 2
 MARK_WIDTH = 2
 MARK = "▸ "
@@ -54,8 +59,9 @@ class LineTable(ScrollView, can_focus=True):
         background: $block-cursor-background; color: $block-cursor-foreground; text-style: bold;
     }
     LineTable:ansi > .table--cursor, LineTable:ansi:focus > .table--cursor {
-        background: ansi_bright_black; color: ansi_bright_white;
+        background: ansi_default; color: ansi_default; text-style: reverse;
     }
+    LineTable:ansi:focus > .table--cursor { text-style: bold reverse; }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {"table--header", "table--cursor"}
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -229,7 +235,7 @@ class LineTable(ScrollView, can_focus=True):
         line = self._line(
             mark, ["…", *[""] * (len(self.columns) - 1)] if row is None else row, width
         )
-        return self._strip(line, *(["table--cursor"] if here else []))
+        return self._strip(on_cursor(line), "table--cursor") if here else self._strip(line)
 
     def _line(self, mark: str, row: Row, width: int) -> Content:
         cells = []
@@ -247,7 +253,19 @@ class LineTable(ScrollView, can_focus=True):
         width = self.line_width
         style = self.get_visual_style(*component) if component else self.visual_style
         line = line.truncate(width, pad=True)
-        return Visual.to_strips(self, line, width, 1, style, pad=True)[0]
+        strip = Visual.to_strips(self, line, width, 1, style, pad=True)[0]
+        if any(self.get_component_styles(name).text_style.reverse for name in component):
+            return strip.apply_style(REVERSED)  # which a visual style leaves out
+        return strip
+
+
+def on_cursor(line: Content) -> Content:
+    """The line with the colours that can be read on a highlighted row."""
+    spans = [
+        Span(start, end, COLOUR.sub(r"$cursor-\1", style) if isinstance(style, str) else style)
+        for start, end, style in line.spans
+    ]
+    return Content(line.plain, spans)
 
 
 @lru_cache(64)

@@ -1,10 +1,9 @@
-"""The two parts of the Plan screen that follow their width: the memory bar and the details."""
+"""The highlighted candidate explained, in a column of its own or below the table."""
 
 from __future__ import annotations
 
 from textual.content import Content
 
-from core.hardware.machine import Machine
 from core.planning.candidates import Candidate
 from core.planning.levers import levers_for
 from core.planning.retuning import retune
@@ -14,7 +13,6 @@ from core.units import bytes_text, parameters_text
 from tui.widgets.block import Block
 from tui.widgets.plan_lines import (
     lever_lines,
-    memory_lines,
     parts_lines,
     span_line,
     time_lines,
@@ -23,31 +21,17 @@ from tui.widgets.plan_lines import (
 from tui.widgets.plan_settings import setting_lines
 
 
-class MemoryBar(Block):
-    """Used, this run, left; it moves with the readings and with the highlighted row."""
-
-    def __init__(self, *, id: str) -> None:
-        super().__init__(id=id)
-        self._machine: Machine | None = None
-        self._candidate: Candidate | None = None
-
-    def show(self, machine: Machine | None, candidate: Candidate | None) -> None:
-        self._machine, self._candidate = machine, candidate
-        self.update()
-
-    def build(self, width: int) -> list[Content]:
-        if self._machine is None:
-            return [Content.styled("Reading the machine …", "$text-muted"), Content("")]
-        return memory_lines(self._machine, self._candidate, width)
-
-
 class CandidateDetails(Block):
     """The highlighted candidate: whether it fits and why, its knobs, its parts or its levers."""
+
+    SPARE = 20
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self._candidate: Candidate | None = None
         self.brief = False
+        self._built: tuple[Candidate, bool, int] | None = None
+        self._lines: list[Content] = []
 
     def show(self, candidate: Candidate | None, brief: bool) -> None:
         """Show this one; `brief` leaves out what is in the table already."""
@@ -55,17 +39,23 @@ class CandidateDetails(Block):
         self.update()
 
     def build(self, width: int) -> list[Content]:
+        """Asked for several times a key, and made once."""
         candidate = self._candidate
         if candidate is None:
             return []
-        if self.brief:
-            return self._brief(candidate, width)
+        built = self._built
+        if built is None or built[0] is not candidate or built[1:] != (self.brief, width):
+            make = self._brief if self.brief else self._whole
+            self._built, self._lines = (candidate, self.brief, width), make(candidate, width)
+        return self._lines
+
+    def _whole(self, candidate: Candidate, width: int) -> list[Content]:
         levers = [] if candidate.fits else [*_levers(candidate, width), Content("")]
         return [
             Content.styled(printable(candidate.model.id, single_line=True), "bold"),
             _size_line(candidate),
-            Content(f"{candidate.method}  ") + verdict(candidate),
-            span_line(candidate),
+            verdict(candidate),
+            span_line(candidate, width),
             *time_lines(candidate),
             Content(""),
             *setting_lines(candidate),
@@ -81,10 +71,12 @@ class CandidateDetails(Block):
 
     def _brief(self, candidate: Candidate, width: int) -> list[Content]:
         """Below a table on a low screen: the knobs, and beside them what the memory goes to."""
-        right = parts_lines(candidate, 0) if candidate.fits else _levers(candidate, 0)
-        head = verdict(candidate) + Content("  ") + span_line(candidate)
-        knobs = beside(setting_lines(candidate), right, width)
-        return [head, *knobs, Content(""), *source_lines(candidate, width)]
+        head, left = verdict(candidate), setting_lines(candidate)
+        span = span_line(candidate, width - head.cell_length - 2)
+        room = width - edge_of(left)
+        right = parts_lines(candidate, 0) if candidate.fits else _levers(candidate, room)
+        knobs = beside(left, right, width)
+        return [head + Content("  ") + span, *knobs, Content(""), *source_lines(candidate, width)]
 
 
 def source_lines(candidate: Candidate, width: int) -> list[Content]:
@@ -101,13 +93,18 @@ def _levers(candidate: Candidate, width: int) -> list[Content]:
 
 def beside(left: list[Content], right: list[Content], width: int) -> list[Content]:
     """Beside one another, where the screen is low."""
-    edge = max(line.cell_length for line in left) + 2
+    edge = edge_of(left)
     if edge + 30 > width:
         return left
     rows = max(len(left), len(right))
     left = [*left, *[Content("")] * (rows - len(left))]
     right = [*right, *[Content("")] * (rows - len(right))]
     return [a.pad_right(edge - a.cell_length) + b for a, b in zip(left, right, strict=True)]
+
+
+def edge_of(left: list[Content]) -> int:
+    """Where lines begin that stand beside these."""
+    return max(line.cell_length for line in left) + 2
 
 
 def _size_line(candidate: Candidate) -> Content:

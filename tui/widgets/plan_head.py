@@ -6,9 +6,11 @@ import textwrap
 
 from textual.content import Content
 
-from core.text import printable
+from core.text import clip, printable
 from core.units import count_text
 from tui.plan_session import ASSUMED_ROWS, ASSUMED_TOKENS, PlanSession
+
+MOST_NAME = 28  # cells; the rows and tokens after it count more
 
 
 def basis_line(session: PlanSession) -> Content:
@@ -21,7 +23,7 @@ def basis_line(session: PlanSession) -> Content:
             ("2", "bold $accent"),
             " opens your data.",
         )
-    name = printable(session.run_name, single_line=True)
+    name = clip(printable(session.run_name, single_line=True), MOST_NAME)
     rows = count_text(report.usable) if report else "… counting"
     parts = [("Run ", "$text-muted"), (name, "bold"), (f"   {rows} rows", "")]
     if report and report.tokens:

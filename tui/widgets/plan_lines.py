@@ -1,24 +1,25 @@
-"""What the Plan screen says: the table's rows, the memory to scale, a candidate explained."""
+"""What the Plan screen says: the table's rows, a candidate explained."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 
 from textual.content import Content
 
-from core.hardware.machine import Machine
 from core.planning.calibration import pace_text
 from core.planning.candidates import Candidate, Lever
 from core.text import printable
 from core.units import GIB, MISSING, bytes_text, count_text, parameters_text, span_text
 from tui.widgets.line_table import Column, Row
+from tui.widgets.plan_memory import gib
 
 COLUMNS = (
     Column("   Model", 17, grow=1),
     Column("Size", 5, right=True, needs=90),
     Column("Method", 6),
-    Column("Batch", 5, right=True, needs=72),
+    Column("Batch", 5, right=True, needs=74),
     Column("Length", 6, right=True, needs=80),
     Column("Packed", 6, needs=98),
     Column("Peak", 8, right=True),
@@ -26,8 +27,6 @@ COLUMNS = (
     Column("Time", 7, right=True),
     Column("Cost", 7, right=True, needs=62),
 )
-MOST_OVERSHOOT = 1.5
-"""How far beyond the memory's end the bar goes; more than that is only in the number."""
 PART_WORDS = {
     "weights": "base weights",
     "adapter": "adapter",
@@ -38,6 +37,7 @@ PART_WORDS = {
     "workspace": "workspace",
     "runtime": "CUDA, libraries",
 }
+RUNTIME_ON_CPU = "Python, torch"
 HERE = "•"
 """Marks a model that lies on this machine already."""
 
@@ -104,71 +104,23 @@ def about(seconds: float | None) -> str:
     return f"~{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"~{seconds / 86400:.1f} d"
 
 
-def memory_lines(machine: Machine, candidate: Candidate | None, width: int) -> list[Content]:
-    """Used, this run, left: a bar to scale and the numbers over it."""
-    names, used, total = _device(machine, candidate.basis.gpus if candidate else 1)
-    if used is None or total is None:
-        return [Content(f"{names[0]}: its memory cannot be read."), Content("")]
-    peak = candidate.prediction.peak if candidate else 0
-    scale = min(max(total, used + peak), MOST_OVERSHOOT * total)
-    full = round(total / scale * width)
-    taken = min(width, round((used + peak) / scale * width))
-    start = round(used / scale * width)
-    bar = Content.assemble(
-        ("═" * start, "$text-muted"),
-        ("━" * (min(taken, full) - start), "$accent"),
-        ("╍" * (taken - full), "$error"),
-        ("─" * (full - taken), "$border"),
-    )
-    words = _memory_words(used, total, peak)
-    room = width - words.cell_length - 3
-    title = next((text for text in names if len(text) <= room), "")
-    return [Content.styled(f"{title}   ", "bold") + words, bar]
-
-
-def _memory_words(used: int, total: int, peak: int) -> Content:
-    left = total - used - peak
-    return Content.assemble(
-        ("═", "$text-muted"),
-        f" used {gib(used)}   ",
-        ("━", "$accent"),
-        f" this run {gib(peak)}   ",
-        ("─", "$border") if left >= 0 else ("╍", "$error"),
-        f" left {gib(left)}   " if left >= 0 else f" {gib(-left)} too much   ",
-        (f"of {gib(total)} GiB", "$text-muted"),
-    )
-
-
-def gib(size: float) -> str:
-    """GiB with three figures."""
-    value = size / GIB
-    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
-
-
-def _device(machine: Machine, gpus: int) -> tuple[list[str], int | None, int | None]:
-    """What the run would take: its names, the longest first, and its memory. Of several GPUs the
-    fullest, which decides."""
-    together = machine.cards()[:gpus]
-    gpu = together[-1] if gpus > 1 and together else machine.best_gpu()
-    if gpu is None:
-        return ["RAM"], machine.ram_total - machine.ram_available, machine.ram_total
-    name = printable(gpu.name or "GPU", single_line=True).removeprefix("NVIDIA ")
-    used = gpu.total - gpu.free if gpu.total is not None and gpu.free is not None else None
-    return [f"GPU {gpu.index} {name}", name, f"GPU {gpu.index}"], used, gpu.total
-
-
 def verdict(candidate: Candidate) -> Content:
     """Whether it fits, with its numbers."""
     fits = ("✓ fits", "bold $success") if candidate.fits else ("✗ does not fit", "bold $error")
+    if not candidate.fits and candidate.prediction.peak <= candidate.basis.free_bytes:
+        fits = ("✗ may not fit", "bold $error")
     peak, free = gib(candidate.prediction.peak), gib(candidate.basis.free_bytes)
     return Content.assemble(fits, f": peak {peak} of {free} GiB free")
 
 
-def span_line(candidate: Candidate) -> Content:
+def span_line(candidate: Candidate, width: int) -> Content:
     """The interval that holds the peak 95 times in 100, and how it was found."""
     prediction = candidate.prediction
-    text = f"between {gib(prediction.low)} and {gib(prediction.high)} GiB ({prediction.how})"
-    return Content.styled(text, "$text-muted")
+    low, high, how = gib(prediction.low), gib(prediction.high), prediction.how
+    text = f"between {low} and {high} GiB ({how})"
+    return Content.styled(
+        text if len(text) <= width else f"{low} to {high} GiB ({how})", "$text-muted"
+    )
 
 
 def parts_lines(candidate: Candidate, width: int) -> list[Content]:
@@ -180,21 +132,23 @@ def parts_lines(candidate: Candidate, width: int) -> list[Content]:
     for name, words in PART_WORDS.items():
         size = getattr(parts, name)
         if name == "runtime" and not candidate.basis.on_gpu:
-            words = "Python, torch, …"
+            words = RUNTIME_ON_CPU
         if size:
-            bar = "  " + "━" * max(1, round(size / peak * room)) if room > 4 else ""
-            lines.append(_part(words, size, label) + Content.styled(bar, "$accent"))
+            halves = round(2 * size / peak * room) if room > 4 else 0
+            bar = "━" * (halves // 2) + "╸" * (halves % 2)
+            lines.append(_part(words, size, label) + Content.styled(f"  {bar}", "$accent"))
     return [*lines, _part("peak, the sum", candidate.prediction.peak, label).stylize("bold")]
 
 
 def _part(words: str, size: int, label: int) -> Content:
-    return Content.assemble((f"{words:<{label}}", "$text-muted"), f"  {size / GIB:>8.2f} GiB")
+    amount = f"{size / GIB:.2f}" if size >= 0.005 * GIB else "< 0.01"
+    return Content.assemble((f"{words:<{label}}", "$text-muted"), f"  {amount:>8} GiB")
 
 
 def time_lines(candidate: Candidate) -> list[Content]:
     """How long and how much, and between what."""
     if candidate.seconds is None:
-        return [Content.styled("The device's speed is not known: no time is given.", "$text-muted")]
+        return [Content.styled("The device's speed is not known: no time.", "$text-muted")]
     cost = "" if candidate.dollars is None else f" and ${candidate.dollars:,.2f}"
     span = span_text(candidate.seconds_low, candidate.seconds_high)
     known = pace_text(candidate.pace).partition(":")[0]
@@ -205,13 +159,23 @@ def time_lines(candidate: Candidate) -> list[Content]:
 
 
 def lever_lines(levers: Sequence[Lever], width: int) -> list[Content]:
-    """What would make it smaller, the strongest first; what that costs where there is room."""
+    """What would make it smaller, the strongest first, each with what that costs."""
     if not levers:
         return [Content("No knob makes it small enough.")]
-    lines = [Content.styled("What makes it smaller", "bold $text-muted")]
-    for lever in levers:
-        saves = f"−{gib(lever.saves)} GiB"
-        lines.append(Content(f"{saves:>9}  {lever.text}"))
-        if len(lever.costs) + 11 <= width:
-            lines.append(Content.styled(f"{'':>11}{lever.costs}", "$text-muted"))
+    lines = [
+        Content.assemble(("What makes it smaller", "bold $text-muted"), (", by GiB", "$text-muted"))
+    ]
+    numbers = [f"−{gib(lever.saves)}" for lever in levers]
+    edge = max(map(len, numbers))
+    for number, lever in zip(numbers, levers, strict=True):
+        text = _beside_number(f"{number:>{edge}} ", lever.text, width)
+        lines += [Content(line) for line in text]
+        costs = _beside_number(" " * (edge + 1), lever.costs, width)
+        lines += [Content.styled(line, "$text-muted") for line in costs]
     return lines
+
+
+def _beside_number(start: str, text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text, max(20, width), initial_indent=start, subsequent_indent=" " * len(start)
+    )

@@ -47,9 +47,11 @@ def _key(text: str) -> Part:
 
 def _bits(candidate: Candidate) -> list[Part]:
     """The bits of the base's weights, with their key where there is a choice."""
-    there = METHODS[candidate.method].bits
-    bits = f"{candidate.hyper.bits or there[0]}-bit"
-    return ["  ", _key("b"), f" {bits}"] if len(there) > 1 else [f", {bits}"]
+    method = METHODS[candidate.method]
+    bits = f"{candidate.hyper.bits or method.bits[0]}-bit"
+    if len(method.bits) > 1:
+        return ["  ", _key("b"), f" {bits}"]
+    return [] if bits in method.title else [f" {bits}"]
 
 
 def _size_line(candidate: Candidate) -> Content:

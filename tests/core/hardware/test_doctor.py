@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
 from core.hardware import doctor
-from core.hardware.doctor_gpu import look_at_gpus
+from core.hardware.doctor_gpu import look_at_gpus, try_four_bit_linear
 from core.hardware.findings import Finding
 from core.hardware.machine import Gpu, GpuProcess, Machine
 from core.units import GIB
@@ -87,6 +92,19 @@ def test_capability_is_compared_as_numbers(capability: tuple[int, int], verdict:
     assert by_name(look_at_gpus(replace(MACHINE, gpus=(card,))))["GPU 0"].verdict == verdict
 
 
+def test_a_card_that_is_too_old_gives_way_to_one_that_is_not() -> None:
+    old = replace(CARD, index=1, capability=(6, 1))
+    newer = replace(CARD, free=8 * GIB)
+    machine = replace(MACHINE, gpus=(newer, old))
+    assert machine.best_gpu() == newer
+    found = by_name(look_at_gpus(machine))
+    assert (found["GPU 0"].verdict, found["GPU 1"].verdict) == ("ok", "warning")
+    assert "too old for torch" in found["GPU 1"].detail
+    alone = replace(MACHINE, gpus=(old,))
+    assert alone.best_gpu() == old, "an old build of torch may still know it"
+    assert by_name(look_at_gpus(alone))["GPU 1"].verdict == "bad"
+
+
 def test_little_disk_is_bad() -> None:
     assert doctor._disk(replace(MACHINE, disk_free=GIB)).verdict == "bad"
     assert doctor._disk(replace(MACHINE, disk_free=5 * GIB)).verdict == "warning"
@@ -142,8 +160,8 @@ def test_slices_are_told_one_by_one() -> None:
     ("note", "remedy"),
     [
         ("no NVIDIA GPU", "rent a machine"),
-        ("AMD GPU: only NVIDIA GPUs are supported, training here runs on the CPU", "rent"),
-        ("Apple GPU: training here runs on the CPU", "rent"),
+        ("the AMD GPU is not supported, only NVIDIA's are", "rent"),
+        ("the Apple GPU is not supported, only NVIDIA's are", "rent"),
         ("an NVIDIA GPU is there, but its driver is not installed", "Install the NVIDIA driver"),
         ("no permission to talk to the NVIDIA driver", "/dev/nvidia"),
     ],
@@ -164,12 +182,130 @@ def test_no_4_bit_layer_is_tried_where_torch_cannot_reach_the_gpu(
     assert doctor.ready(list(found.values())) is False
 
 
-def test_the_4_bit_layer_is_tried_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here the child ends with torch's own words, for there is no GPU to try it on."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    finding = doctor._four_bit(Finding("torch", "ok", "2.13, built for CUDA 12.8"))
+def test_the_4_bit_layer_is_tried_in_a_child_on_the_gpu_of_a_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Here the child ends with a word of torch, for there is no GPU to try it on."""
+    seen: list[dict[str, str]] = []
+    run = subprocess.run
+
+    def noted(*args: Any, **options: Any) -> Any:
+        seen.append(options["env"])
+        return run(*args, **{**options, "env": {**options["env"], "CUDA_VISIBLE_DEVICES": ""}})
+
+    monkeypatch.setattr(subprocess, "run", noted)
+    finding = doctor._four_bit(
+        Finding("torch", "ok", "2.13, built for CUDA 12.8"), replace(CARD, uuid="GPU-7")
+    )
     assert finding.verdict == "bad"
-    assert "CUDA" in finding.detail
+    assert "finds no CUDA device" in finding.detail
+    (environment,) = seen
+    assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-7"
+    assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+BROKEN_LAYERS = """
+import bitsandbytes as bnb
+import torch
+from bitsandbytes.autograd._functions import MatMul4Bit
+from unittest.mock import patch
+from core.models.four_bit import main, try_layer
+
+main("cpu")
+unpack, forward = bnb.functional.dequantize_4bit, bnb.nn.Linear4bit.forward
+no_number = staticmethod(lambda ctx, grad: (grad * float("nan"), *[None] * 4))
+for owner, name, wrong in (
+    (bnb.nn.Params4bit, "_quantize", lambda weights, device: weights),
+    (bnb.functional, "dequantize_4bit", lambda *parts: unpack(*parts) * 2),
+    (bnb.nn.Linear4bit, "forward", lambda layer, inputs: forward(layer, inputs) * 2),
+    (MatMul4Bit, "backward", no_number),
+):
+    with patch.object(owner, name, wrong):
+        print(try_layer("cpu", torch.bfloat16))
+"""
+
+
+def test_the_4_bit_child_passes_where_such_layers_work_and_finds_nonsense() -> None:
+    """bitsandbytes has kernels for the CPU, too: the same steps, on another device. In a child, as
+    torch is not imported here."""
+    child = subprocess.run(
+        [sys.executable, "-P", "-c", BROKEN_LAYERS], capture_output=True, text=True, check=False
+    )
+    assert child.returncode == 0, child.stderr
+    works, unpacked, weights, outputs, gradient = child.stdout.splitlines()
+    assert works == "NF4 forward and backward work on the CPU"
+    assert unpacked == "the weights were not packed into 4 bits"
+    assert weights == "the weights are not what they were before they were packed"
+    assert outputs == "the layer computes something else than its weights say"
+    assert gradient == "the gradient through a 4-bit layer is wrong"
+
+
+@pytest.mark.parametrize(
+    ("stderr", "words", "remedy"),
+    [
+        (
+            "Traceback (most recent call last):\n  File x\nRuntimeError: CUDA error: no kernel "
+            "image is available for execution on the device\nCUDA kernel errors might be reported"
+            " later.\nCompile with `TORCH_USE_CUDA_DSA` to enable assertions.\n",
+            "RuntimeError: CUDA error: no kernel image is available for execution on the device",
+            "torch build",
+        ),
+        (
+            "Traceback (most recent call last):\n  File x\nRuntimeError: \n🚨 CUDA SETUP ERROR: "
+            "Missing dependency: libnvJitLink.so.13 🚨\n\nOriginal error: libnvJitLink.so.13\n"
+            "Native code method attempted to call: lib.cquantize()\n",
+            "RuntimeError: 🚨 CUDA SETUP ERROR: Missing dependency: libnvJitLink.so.13 🚨",
+            "Reinstall bitsandbytes",
+        ),
+        (
+            "a warning\nTraceback (most recent call last):\n  File x\ntorch.OutOfMemoryError: CUDA "
+            "out of memory. Tried to allocate 2.00 MiB.\n",
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 MiB.",
+            "nvidia-smi",
+        ),
+        ("the gradient through a 4-bit layer is wrong\n", "the gradient", "Reinstall"),
+        ("", "ended by SIGILL", "Reinstall"),
+    ],
+)
+def test_what_the_child_ended_with_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, stderr: str, words: str, remedy: str
+) -> None:
+    code = 1 if stderr else -signal.SIGILL
+    monkeypatch.setattr(
+        subprocess, "run", lambda *args, **options: CompletedProcess(args, code, "", stderr)
+    )
+    finding = try_four_bit_linear(CARD)
+    assert finding.verdict == "bad"
+    assert finding.detail.startswith(words)
+    assert remedy in finding.remedy
+
+
+def test_no_4_bit_layer_is_tried_without_a_gpu_that_can_be_used_or_without_bitsandbytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(doctor, "torch_cuda", lambda: "12.8")
+    monkeypatch.setattr(
+        "core.hardware.doctor.try_four_bit_linear", lambda gpu: pytest.fail("it was tried")
+    )
+    hidden = replace(
+        MACHINE,
+        gpus=(replace(CARD, visible=False),),
+        gpu_note="CUDA_VISIBLE_DEVICES=foo hides every GPU",
+    )
+    monkeypatch.setattr(doctor, "read_machine", lambda: hidden)
+    found = by_name(doctor.examine())
+    assert "4-bit layer" not in found
+    assert "CUDA_VISIBLE_DEVICES=foo hides every GPU" in found["GPU"].detail
+    assert "its index or its UUID" in found["GPU"].remedy
+    installed = doctor.installed
+    monkeypatch.setattr(
+        doctor, "installed", lambda name: None if name == "bitsandbytes" else installed(name)
+    )
+    monkeypatch.setattr(doctor, "read_machine", lambda: replace(MACHINE, gpus=(CARD,)))
+    found = by_name(doctor.examine())
+    assert found["4-bit layer"].verdict == "warning"
+    assert "bitsandbytes is not installed" in found["4-bit layer"].detail
 
 
 def test_the_cache_of_models_has_a_disk_of_its_own() -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from types import SimpleNamespace
 
+import psutil
 import pynvml
 import pytest
 
@@ -50,6 +53,37 @@ def test_everything_readable_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert mine.ours
     assert mine.memory == GIB
     assert (other.pid, other.name, other.ours) == (1 << 31, None, False)
+
+
+def test_ours_are_this_users_runs_and_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = [sys.executable, "-P", "-m", "core.training.worker", "a run"]
+    rank = [sys.executable, "-u", "-m", "core.training.rank", "a run"]
+    another = ["python", "-P", "-m", "core.train"]
+    cut = ["python", "-u", "-I", "-m"]
+    words = {10: child, 11: child, 12: another, 13: ["vllm"], 14: [], 15: [], 16: rank, 17: cut}
+
+    class Process:
+        def __init__(self, pid: int) -> None:
+            if pid not in words:
+                raise psutil.NoSuchProcess(pid)
+            self.pid = pid
+
+        def name(self) -> str:
+            return "python"
+
+        def cmdline(self) -> list[str]:
+            if self.pid == 15:
+                raise psutil.AccessDenied(self.pid)
+            return words[self.pid]
+
+        def uids(self) -> SimpleNamespace:
+            return SimpleNamespace(real=os.getuid() + (self.pid == 11))
+
+    monkeypatch.setattr(psutil, "Process", Process)
+    install(monkeypatch, FakeLibrary(Card(processes=[(pid, GIB) for pid in range(10, 19)])))
+    (gpu,) = Nvml().read()[0]
+    assert [process.pid for process in gpu.processes if process.ours] == [10, 16]
+    assert gpu.processes[-1].name is None
 
 
 @pytest.mark.parametrize(
@@ -170,10 +204,10 @@ def test_amd_and_apple_and_a_missing_driver(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(nvml, "_pci_vendor_present", lambda vendor: vendor == "0x10de")
     assert "driver is not installed" in Nvml().read()[1]
     monkeypatch.setattr(nvml, "_pci_vendor_present", lambda vendor: vendor == "0x1002")
-    assert Nvml().read()[1].startswith("AMD GPU")
+    assert "AMD GPU is not supported" in Nvml().read()[1]
     monkeypatch.setattr(nvml.platform, "system", lambda: "Darwin")
     monkeypatch.setattr(nvml.platform, "machine", lambda: "arm64")
-    assert Nvml().read()[1].startswith("Apple GPU")
+    assert "Apple GPU is not supported" in Nvml().read()[1]
 
 
 def test_hidden_gpus_are_listed_and_not_usable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +219,11 @@ def test_hidden_gpus_are_listed_and_not_usable(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     gpus, note, _, _ = Nvml().read()
     assert not any(gpu.visible for gpu in gpus)
-    assert note == "CUDA_VISIBLE_DEVICES hides every GPU"
+    assert note == "CUDA_VISIBLE_DEVICES is empty and hides every GPU"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "all" * 50)
+    note = Nvml().read()[1]
+    assert note.startswith("CUDA_VISIBLE_DEVICES=allall")
+    assert note.endswith("… hides every GPU")
 
 
 @pytest.mark.parametrize(
@@ -299,7 +337,17 @@ def machine_of(gpus: tuple[Gpu, ...]) -> Machine:
         ("-1", []),
         ("2,0", [2, 0]),
         ("1,9,0", [1]),
-        ("0,0", [0]),
+        ("0,0", []),
+        ("1,0,1", []),
+        ("GPU-b,GPU-b2", []),
+        ("1st,+2,two", [1, 2]),
+        ("0,GPU-b", [0]),
+        ("GPU-b,0", [1]),
+        ("GPU-b,GPU-a3", [1, 2]),
+        ("all", []),
+        ("+", []),
+        ("९", []),
+        ("99999999999999999999", []),
         ("GPU-b", [1]),
         ("GPU-x", []),
         ("GPU-", []),

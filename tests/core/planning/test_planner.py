@@ -70,7 +70,7 @@ def test_without_a_gpu_it_plans_for_the_cpu_and_warns_of_the_time() -> None:
     assert not result.on_gpu
     assert result.candidates[0].model.id == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert "No NVIDIA GPU" in result.note
-    assert "expect about" in result.note
+    assert "Expect about" in result.note
     assert result.candidates[0].hyper.learning_rate == 1e-3
 
 
@@ -102,6 +102,25 @@ def test_a_gpu_of_unknown_speed_gets_no_times() -> None:
     result = plan(machine(24, name="NVIDIA Prototype"), CHAT)
     assert result.candidates[0].seconds is None
     assert "speed is not known" in result.note
+
+
+def test_each_note_is_a_sentence() -> None:
+    note = plan(machine(1, name="NVIDIA Prototype"), CHAT, gpus=3).note
+    assert note.startswith("Only 1.00 GiB of GPU memory")
+    assert ". This GPU's speed is not known, so no times are given. This machine has 1 GPU" in note
+    assert note.endswith(".")
+    assert ";" not in note
+
+
+def test_several_whole_gpus_are_timed_as_what_they_are_beside_a_slice_with_more_memory() -> None:
+    whole = replace(machine(24).gpus[0], free=10 * GIB)
+    part = replace(whole, index=1, name="NVIDIA A100 MIG 3g.40gb", free=40 * GIB)
+    cut = replace(whole, index=1, name="NVIDIA A100", mig=True, slices=(part,))
+    several = replace(machine(24), gpus=(whole, cut, replace(whole, index=2)))
+    assert plan(several, CHAT).basis.flops is None
+    together = plan(several, CHAT, gpus=2)
+    assert together.basis.device == plan(machine(24), CHAT).basis.device
+    assert together.candidates[0].seconds is not None
 
 
 def test_planning_for_a_gpu_elsewhere() -> None:

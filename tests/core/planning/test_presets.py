@@ -14,9 +14,10 @@ from core.planning.presets import (
     presets,
     save_preset,
     with_data,
+    write_recipe,
 )
 from core.planning.recipes import recipe_for
-from core.recipe import Recipe
+from core.recipe import Recipe, load_recipe
 from tests.core.planning.test_planner import CHAT, machine
 
 
@@ -107,3 +108,33 @@ def test_names_of_layers_survive() -> None:
     assert candidate.hyper.targets == ("q_proj", "v_proj")
     whole = candidate_of(load_preset("chat-24gb"), basis)
     assert candidate.prediction.parts.adapter < whole.prediction.parts.adapter
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "name of a file"),
+        ("/", "name of a file"),
+        ("~nobody-of-that-name/x.yaml", "no such user"),
+        ("a" * 300, "name too long"),
+        ("no/such/folder/x.yaml", "no folder no/such/folder"),
+        (".", "name of a file"),
+        ("..", "exists already"),
+    ],
+)
+def test_a_recipe_is_not_written_where_it_cannot_be(name: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        write_recipe(name, load_preset("json-16gb"))
+
+
+def test_a_name_that_no_disk_takes_is_said(tunedeck_home: Path) -> None:
+    with pytest.raises(UserError, match="name too long"):
+        save_preset("a" * 300, load_preset("json-16gb"))
+
+
+def test_a_written_recipe_comes_back(tmp_path: Path) -> None:
+    recipe = load_preset("json-16gb")
+    path = write_recipe(str(tmp_path / "mine.yaml"), recipe)
+    assert load_recipe(path).method == recipe.method
+    with pytest.raises(UserError, match="exists already"):
+        write_recipe(str(path), recipe)
