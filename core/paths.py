@@ -14,10 +14,15 @@ def _default_home() -> Path:
     return user_data_path("tunedeck", appauthor=False)
 
 
+def expanded(path: str | Path) -> Path:
+    """With the home of `~` or `~somebody` put in; as it stands where there is no such user."""
+    return Path(os.path.expanduser(path))
+
+
 def home() -> Path:
     """The folder that holds runs, caches and the user's own presets (not created here)."""
     override = os.environ.get("TUNEDECK_HOME")
-    return Path(override).expanduser() if override else _default_home()
+    return expanded(override) if override else _default_home()
 
 
 def runs_root() -> Path:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from core.errors import UserError, describe_os_error
 from core.methods import METHODS, Bits, Method, MethodName, refusal
 from core.objectives import OBJECTIVES, Objective, ObjectiveName
+from core.paths import expanded
 from core.text import UNSAFE
 from core.yaml_text import read_yaml
 
@@ -366,6 +367,6 @@ def _assign(tree: dict[str, Any], keys: list[str], value: Any) -> None:
 
 def _beside(recipe: Path, source: str) -> str:
     """`source` as an absolute path if it lies beside the recipe, else as it was (a hub id)."""
-    candidate = recipe.parent / Path(source).expanduser()
+    candidate = recipe.parent / expanded(source)
     there = candidate.exists() or candidate.parent.is_file()  # a list in a file
     return str(candidate.resolve()) if there else source

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import yaml
 
 from core.errors import UserError
@@ -10,7 +12,8 @@ from core.errors import UserError
 def read_yaml(text: str, where: str) -> object:
     """The tree that the text holds. UserError, which begins with `where`, when it holds none."""
     try:
-        return yaml.safe_load(text)
+        tree: object = yaml.load(text, Loader=_Strict)
+        return tree
     except yaml.YAMLError as error:
         problem = _problem(error)
     except RecursionError:
@@ -19,6 +22,21 @@ def read_yaml(text: str, where: str) -> object:
         problem = str(error).partition(";")[0]
         problem = problem[:1].lower() + problem[1:]
     raise UserError(f"{where}: {problem}.")
+
+
+class _Strict(yaml.SafeLoader):
+    """Refuses a key that is there twice: of two values one would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    problem = f"{key.value} is there twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                if isinstance(key, yaml.ScalarNode):
+                    seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _problem(error: yaml.YAMLError) -> str:

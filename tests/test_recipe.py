@@ -65,6 +65,7 @@ def test_a_method_brings_its_usual_learning_rate() -> None:
         pytest.param("[" * 1000 + "]" * 1000, "nested too deeply", id="deep"),
         ("name: 2020-13-45", "not YAML: month"),
         pytest.param(f"name: {'9' * 5000}", "not YAML: exceeds the limit", id="long number"),
+        ("model: x\ndata: y\nmethod: {rank: 8, rank: 16}\n", r"rank is there twice \(line 3\)"),
         ("name: a\x00b", "not YAML: the character at 8 cannot be there"),
     ],
 )

@@ -24,6 +24,7 @@ from core.chat.context import fit
 from core.data.examples import Message
 from core.errors import UserError
 from core.inference.wire import Wire, requests
+from core.paths import expanded
 
 if TYPE_CHECKING:
     from core.data.tokenizer import Tokenizer
@@ -134,7 +135,7 @@ def load(spec: dict[str, Any], wire: ChatWire) -> list[Speaker]:
 
 def _locate(source: dict[str, Any], wire: ChatWire) -> Path:
     """The folder of a model; downloads it where it is a hub id that is not here yet."""
-    folder = Path(source["id"]).expanduser()
+    folder = expanded(source["id"])
     if folder.exists() or folder.is_absolute():
         return folder
     from core.models.locate import locate

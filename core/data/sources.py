@@ -25,6 +25,7 @@ from core.data.parts import Found, evaluation_part, is_held_out_name, part_of_pa
 from core.data.piped import STANDARD_INPUT, standard_input
 from core.data.readers import read_document, read_jsonl, read_table, read_text
 from core.errors import UserError, describe_os_error
+from core.paths import expanded
 
 
 def _read_json(file: DataFile, meter: Meter | None) -> Iterator[Record]:
@@ -125,7 +126,7 @@ class _Files:
 
 
 def _find(name: str, *, to_evaluate: bool) -> _Files:
-    path = Path(name).expanduser()
+    path = expanded(name)
     if names_a_list(path):
         return _Files((_list_in(path),))
     found = _paths(name, to_evaluate=to_evaluate)
@@ -157,7 +158,7 @@ def _paths(name: str, *, to_evaluate: bool) -> Found:
     """The files that a name stands for."""
     if name == STANDARD_INPUT:
         return Found((standard_input(),))
-    path = Path(name).expanduser()
+    path = expanded(name)
     try:
         if path.is_dir():
             return _files_in(path, to_evaluate=to_evaluate)
@@ -183,7 +184,7 @@ def _paths(name: str, *, to_evaluate: bool) -> Found:
 
 def is_hub_id(name: str) -> bool:
     """Whether the name means a data set on the hub rather than a path."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     return bool(_HUB_ID.fullmatch(name)) and not path.exists() and not _looks_like_a_file(path)
 
 

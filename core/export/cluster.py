@@ -13,6 +13,7 @@ from pathlib import Path
 
 from core.data.sources import names_a_list
 from core.errors import UserError, describe_os_error
+from core.paths import expanded
 from core.recipe import Recipe, load_recipe
 from core.runs.directory import find_run, write_atomically
 
@@ -85,7 +86,7 @@ def write_job(
         text, name = slurm_script(job), f"{job.name}.slurm.sh"
     else:
         text, name = skypilot_task(job, gpu=gpu, volume=volume), f"{job.name}.sky.yaml"
-    place = (destination or folder / name).expanduser().absolute()
+    place = expanded(destination or folder / name).absolute()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(place, text)
@@ -96,7 +97,7 @@ def write_job(
 
 def _found(subject: str) -> tuple[Path, Path]:
     """The recipe file that is meant, and the folder for what is made of it."""
-    path = Path(subject).expanduser()
+    path = expanded(subject)
     if path.is_file():
         return path, path.absolute().parent
     run = find_run(subject)

@@ -13,6 +13,7 @@ from pathlib import Path
 from core.children import Child
 from core.errors import UserError, describe_os_error
 from core.export.script import script
+from core.paths import expanded
 from core.recipe import load_recipe
 from core.runs.directory import RunDirectory, write_atomically
 
@@ -28,7 +29,7 @@ def export(run: RunDirectory, to: str = "merged", destination: Path | None = Non
     if to not in KINDS:
         raise UserError(f"There is no export “{to}”.", f"Choose from {', '.join(KINDS)}.")
     name = "merged" if to == "merged" else f"chat_{run.id}.py"
-    place = (destination or run.export / name).expanduser().absolute()
+    place = expanded(destination or run.export / name).absolute()
     _check_free(place)
     _make_merged(run)
     try:

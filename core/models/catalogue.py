@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.paths import presets_root
+from core.paths import expanded, presets_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def card_for(model: str) -> ModelCard:
     preset = next((card for card in _presets() if card.id == model), None)
     if preset is not None:
         return replace(preset, cached=_is_cached(model))
-    folder = Path(model).expanduser() if is_local(model) else snapshot(model)
+    folder = expanded(model) if is_local(model) else snapshot(model)
     if is_local(model) and folder is not None and not (folder / "config.json").is_file():
         check_local(folder, weights=False)  # says what it is instead
     if folder is None or not (folder / "config.json").is_file():
@@ -105,7 +105,7 @@ def card_of_folder(name: str, folder: Path) -> ModelCard:
         shape=shape,
         template="its own" if template else None,
         instruct=template,
-        good_for="your own model" if folder == Path(name).expanduser() else "",
+        good_for="your own model" if folder == expanded(name) else "",
         cached=not missing(folder),
         caveat=caveat(shape, folder),
     )

@@ -10,6 +10,7 @@ from core.models import embedded
 from core.models.download import Progress, download, silent
 from core.models.folder import check_local, missing
 from core.models.hub_cache import offline, snapshot
+from core.paths import expanded
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -40,7 +41,7 @@ def is_local(model_id: str) -> bool:
 
 def _locate(model_id: str, revision: str | None, progress: Progress, *, weights: bool) -> Path:
     if is_local(model_id):
-        return check_local(Path(model_id).expanduser(), weights=weights)
+        return check_local(expanded(model_id), weights=weights)
     if model_id == embedded.MODEL_ID and revision is None:
         return _embedded(progress, weights=weights)
     found = snapshot(model_id, revision)

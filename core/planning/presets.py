@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import UserError, describe_os_error
-from core.paths import home, presets_root
+from core.paths import expanded, home, presets_root
 from core.planning.candidates import Basis, Candidate, Hyper
 from core.planning.settings import Settings, priced
 from core.recipe import Recipe, load_recipe
@@ -66,10 +66,7 @@ def save_preset(name: str, recipe: Recipe) -> Path:
 
 def write_recipe(name: str, recipe: Recipe) -> Path:
     """Write a recipe to a file of that name. UserError when it is taken or cannot be written."""
-    try:
-        path = Path(name).expanduser()
-    except RuntimeError as error:  # ~somebody, who has no home here
-        raise UserError(f"Cannot write {name}: there is no such user.") from error
+    path = expanded(name)
     if not path.name:
         raise UserError("Type the name of a file.")
     if _is_there(path, "write the recipe"):

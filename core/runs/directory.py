@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import UserError, describe_os_error
-from core.paths import runs_root
+from core.paths import expanded, runs_root
 
 if TYPE_CHECKING:  # pydantic takes longer to load than the keeper of a run may take to start
     from core.recipe import Recipe
@@ -108,7 +108,7 @@ def create_run(recipe: Recipe) -> RunDirectory:
 
 def find_run(name: str) -> RunDirectory:
     """The run with this id, an unambiguous beginning of it, a path, or `last`."""
-    as_path = Path(name).expanduser()
+    as_path = expanded(name)
     if (as_path / "recipe.yaml").is_file():
         return RunDirectory(as_path.resolve())
     ids = run_ids()

@@ -164,6 +164,20 @@ async def test_without_data_it_shows_an_example_and_does_not_start(
         assert not launched
 
 
+async def test_rows_that_cannot_be_trained_on_are_not_started_with(
+    opened: Open, tiny_rows: Path, launched: list[Recipe]
+) -> None:
+    deck = deck_with(tiny_rows)
+    assert deck.report is not None
+    deck.report = replace(deck.report, error="No row can be trained on.")
+    async with opened((120, 36), deck, "plan") as pilot:
+        await sees(pilot, "★")
+        for key in ("enter", "s", "t"):
+            await pilot.press(key)
+            await sees(pilot, "No row can be trained on")
+        assert not launched
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_recipe_is_read_edited_checked_and_written(
     opened: Open, tiny_rows: Path, tmp_path: Path, size: tuple[int, int], launched: list[Recipe]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from textual import on
@@ -13,6 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from core.paths import expanded
 from core.text import printable
 from tui.widgets.line_input import LineInput
 from tui.widgets.path_input import PathInput
@@ -64,7 +64,7 @@ class AskPathScreen(ModalScreen[str]):
         if problem := self.why_not(typed):
             self.query_one("#path-message", Static).update(Content.styled(problem, "$error"))
         else:
-            self.dismiss(str(Path(typed).expanduser().absolute()) if _is_path(typed) else typed)
+            self.dismiss(str(expanded(typed).absolute()) if _is_path(typed) else typed)
 
     @on(PathInput.Choices)
     def _choices(self, event: PathInput.Choices) -> None:

@@ -18,6 +18,7 @@ from core.data.report import Report
 from core.data.rows import Progress
 from core.errors import UserError
 from core.models.embedded import MODEL_ID
+from core.paths import expanded
 from core.text import printable
 from tui.data_session import DataSession, Source
 from tui.screens.place import Place
@@ -135,7 +136,7 @@ class DataScreen(Place):
 
     def open_source(self, name: str, mapping: dict[str, str] | None = None) -> None:
         """Open a path or hub id: the rows come at once, the pass runs behind them."""
-        path = Path(name).expanduser()
+        path = expanded(name)
         names_a_list = path.parent.is_file()  # FILE/test: a list in a JSON file
         name = str(path.resolve()) if path.exists() or names_a_list else name
         source = Source(

@@ -196,6 +196,8 @@ class PlanScreen(Place):
             return "There is nothing to plan with yet."
         if action in ("start", "trial", "recipe", "presets") and self.deck.source is None:
             return NO_DATA
+        if action in ("start", "trial") and self.deck.report is not None:
+            return self.deck.report.error
         return None
 
     def action_turn(self, knob: str, step: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from core.errors import describe_os_error
+from core.paths import expanded
 from core.text import printable
 from tui.screens.ask_path import AskPathScreen
 
@@ -21,7 +23,7 @@ class SaveCopyScreen(AskPathScreen):
     ENTER = "writes it"
 
     def why_not(self, typed: str) -> str:
-        return why_not_there(Path(typed).expanduser())
+        return why_not_there(expanded(typed))
 
 
 def why_not_there(path: Path) -> str:
@@ -29,7 +31,11 @@ def why_not_there(path: Path) -> str:
     name = printable(str(path), single_line=True)
     if not path.name:
         return "Type the name of a file."
-    if path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        return f"✗ {describe_os_error(error, 'write')}"
+    if there:
         kind = "is a folder" if path.is_dir() else "exists already, and is not overwritten"
         return f"✗ {name} {kind}. Type another name."
     if not path.absolute().parent.is_dir():

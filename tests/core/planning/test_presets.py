@@ -115,7 +115,7 @@ def test_names_of_layers_survive() -> None:
     [
         ("", "name of a file"),
         ("/", "name of a file"),
-        ("~nobody-of-that-name/x.yaml", "no such user"),
+        ("~nobody-of-that-name/x.yaml", "no folder ~nobody-of-that-name"),
         ("a" * 300, "name too long"),
         ("no/such/folder/x.yaml", "no folder no/such/folder"),
         (".", "name of a file"),
