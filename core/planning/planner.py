@@ -24,7 +24,7 @@ from core.planning.retuning import retune
 from core.planning.search import USUAL_LENGTH, candidate_for, start_at
 from core.planning.settings import settings_of, sharding_refusal
 from core.recipe import Recipe
-from core.units import GIB, bytes_text, duration_text
+from core.units import GIB, bytes_text, span_text
 
 OFFERED: tuple[MethodName, ...] = ("lora", "qlora", "full")
 """What is planned for unless somebody asks for other methods."""
@@ -188,8 +188,9 @@ def _note(
     if not basis.on_gpu:
         reason = machine.gpu_note or "no GPU is usable"
         notes.append(f"{reason[:1].upper()}{reason[1:]}: the run takes place on the CPU")
-        if starred is not None and (seconds := candidates[starred].seconds) is not None:
-            notes.append(f"expect about {duration_text(seconds)}, and small models only")
+        if starred is not None and (first := candidates[starred]).seconds is not None:
+            expected = span_text(first.seconds_low, first.seconds_high)
+            notes.append(f"expect {expected}, and small models only")
     elif basis.free_bytes < 2 * GIB:
         notes.append(f"Only {bytes_text(basis.free_bytes)} of GPU memory are free")
     if len({c.model.id for c in candidates}) == 1 and candidates[0].model.caveat:
