@@ -65,6 +65,7 @@ async def tour() -> None:
     deck = Deck(source=str(rows), model=recipe.model.id, max_length=256)
     app = TuneDeck(deck)
     async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("5")  # Home would take the run that is highlighted there
         run: RunDirectory = done[0] if done else launch(recipe)
         deck.run = run
         await pilot.press("4")

@@ -11,6 +11,7 @@ from core.hardware.machine import Gpu, GpuProcess
 from core.runs.state import Exit, stored_state
 from tests.tui.conftest import GIB, HOSTILE, SIZES, MakeRun, Open, machine_with, sees, shown, until
 from tui.app import TuneDeck
+from tui.screens.home import HomeScreen
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -189,6 +190,24 @@ async def test_the_highlighted_run_is_the_one_that_the_other_places_show(
         await until(pilot, lambda: pilot.app.deck.run not in (None, first))
         await pilot.press("4")
         await sees(pilot, pilot.app.deck.run.id)
+
+
+async def test_a_look_from_before_does_not_take_a_run_that_has_just_begun(
+    opened: Open, make_run: MakeRun
+) -> None:
+    async with opened((80, 24)) as pilot:
+        app = pilot.app
+        assert isinstance(app, TuneDeck)
+        home = app.screen
+        assert isinstance(home, HomeScreen)
+        await sees(pilot, "No runs yet")
+        run = make_run("young", phase="preparing")
+        app.deck.run = run
+        await pilot.press("4")
+        await sees(pilot, "young")
+        home._receive([])
+        await sees(pilot, "young")
+        assert app.deck.run == run
 
 
 def with_gpu(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:

@@ -98,7 +98,8 @@ class HomeScreen(Place):
 
     def _receive(self, listing: Listing) -> None:
         self._listing = listing
-        self._show()
+        if self.in_front:  # else the run in hand may be younger than this look
+            self._show()
 
     def _show(self) -> None:
         if self._listing is None:
