@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from core.data.prepared import Prepared
 from core.errors import UserError
 from core.recipe import Recipe
 from core.training.preflight import expected_memory, leanest
 from core.training.together import Crew
+
+if TYPE_CHECKING:
+    import torch
 
 Sharding = Literal["ddp", "fsdp", "zero3"]
 
@@ -75,6 +76,7 @@ def loading_for(chosen: Sharding, dtype: torch.dtype) -> Iterator[None]:
     """For `from_pretrained`: only the first process reads the weights into its RAM, or each of
     them only its part, in this type."""
     if chosen == "zero3":
+        import torch
         from transformers.integrations import HfDeepSpeedConfig
 
         # Counts as long as it lives. Rows are not dealt with here, but DeepSpeed wants a number,
