@@ -29,8 +29,16 @@ def load_base(
     elif torch.cuda.is_available() and not (sharded and recipe.method.base_bits == 16):
         options["device_map"] = {"": place().local_rank}
     options |= quantization(recipe.method.base_bits, dtype, sharded=sharded)
-    model = AutoModelForCausalLM.from_pretrained(folder, **options)
+    model = with_its_base(AutoModelForCausalLM.from_pretrained(folder, **options))
     model.config.use_cache = False
+    return model
+
+
+def with_its_base(model: Any) -> Any:
+    """Llama 4 names a base that it does not have, and so passes for its own: whoever looks for the
+    layers without the head, as TRL's fused head does, would call all of it."""
+    if model.base_model is model and hasattr(model, "model"):
+        model.base_model_prefix = "model"
     return model
 
 

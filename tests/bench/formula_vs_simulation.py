@@ -30,6 +30,7 @@ QWEN3_06B, QWEN3_4B, QWEN3_14B = "Qwen/Qwen3-0.6B", "Qwen/Qwen3-4B", "Qwen/Qwen3
 GEMMA2, GEMMA2_9B = "google/gemma-2-2b", "google/gemma-2-9b"
 GEMMA3_1B, GEMMA3_4B = "google/gemma-3-1b-it", "google/gemma-3-4b-it"
 PHI3, PHI4 = "microsoft/Phi-3.5-mini-instruct", "microsoft/phi-4"
+LLAMA_4 = "meta-llama/Llama-4-Scout-17B-16E"
 MIXTRAL, QWEN3_MOE = "mistralai/Mixtral-8x7B-v0.1", "Qwen/Qwen3-30B-A3B"
 FALCON3, FALCON_7B = "tiiuae/Falcon3-3B-Base", "tiiuae/falcon-7b"
 
@@ -203,6 +204,8 @@ def _objectives() -> Iterator[Row]:
 def _experts() -> Iterator[Row]:
     yield Row(MIXTRAL, "lora", 1024, True)
     yield Row(QWEN3_MOE, "qlora", 1024, True, bits=4)
+    yield Row(LLAMA_4, "lora", 2048, True)
+    yield Row(LLAMA_4, "qlora", 1024, True, bits=4)
 
 
 def _long_and_large() -> Iterator[Row]:

@@ -52,10 +52,12 @@ def build(setup: Setup) -> Any:
 def _base(setup: Setup) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from core.training.loading import with_its_base
+
     config = AutoConfig.for_model(setup.shape.model_type, **config_arguments(setup.shape))
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.config.use_cache = False
-    return model
+    return with_its_base(model)
 
 
 def quantise(model: Any, bits: int, *, in_parts: bool = False) -> None:

@@ -159,7 +159,7 @@ class Step:
         def leave(gradient: Tensor) -> None:
             recorder.phase = "workspace"
 
-        handle = _decoder(self._base).register_forward_hook(enter)
+        handle = self._base.base_model.register_forward_hook(enter)
         try:
             yield
         finally:
@@ -188,11 +188,6 @@ def _balance(events: list[Event]) -> None:
         else:
             left[key] = None
     events += [(key, -1) for key in left]
-
-
-def _decoder(model: Any) -> Any:
-    """The layers without the head, also where a model of several parts names another its base."""
-    return model.model if model.base_model is model else model.base_model
 
 
 def without_adapter(model: Any) -> Any:

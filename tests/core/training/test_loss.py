@@ -11,9 +11,11 @@ from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    Llama4TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
 )
+from trl.trainer.utils import add_fused_lm_head
 
 from core.data.encoding import IGNORED
 from core.recipe import MethodSection, parse_recipe
@@ -32,6 +34,24 @@ SHAPE = {
     "num_key_value_heads": 2,
     "pad_token_id": 0,
 }
+
+
+def test_a_model_that_names_no_base_of_its_own_finds_it_when_it_is_loaded(tmp_path: Path) -> None:
+    """Llama 4; TRL's fused head calls the base, and its loss is the model's own."""
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 1, "intermediate_size_mlp": 48}
+    torch.manual_seed(0)
+    made = AutoModelForCausalLM.from_config(Llama4TextConfig(**SHAPE, head_dim=8, **experts))
+    assert made.base_model is made, "transformers has mended it: with_its_base can go"
+    made.save_pretrained(tmp_path)
+    tree = {"model": {"id": str(tmp_path), "precision": "fp32"}, "data": "x"}
+    model = load_base(tmp_path, parse_recipe(tree, "test"))
+    add_fused_lm_head(model)
+    ids, _, _ = batch()
+    plain, fused = (
+        model(input_ids=ids, labels=ids, **options).loss
+        for options in ({}, {"fused_lm_head": True})
+    )
+    assert torch.allclose(plain, fused)
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
