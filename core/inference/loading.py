@@ -68,13 +68,12 @@ def load_model(folder: Path, device: str, adapter: Path | None = None, bits: Bit
     `bits`: of the weights that the adapter was trained on; it knows the model by their rounding.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
-    from core.training.loading import plain_weights, quantization
+    from core.training.loading import language_model, plain_weights, quantization
 
     check_model_folder(folder)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model = language_model(
             folder,
             dtype=torch.bfloat16,
             local_files_only=True,

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from core.errors import UserError
 from core.recipe import MethodSection
 from core.training.adalora import freeze_ranks
+from core.training.loading import text_part
 from core.training.placement import (
     decoder_layers,
     expert_parameters,
@@ -50,7 +51,8 @@ def check_method(base: Path, method: MethodSection) -> str | None:
     Returns what should be said of a model whose experts stay as they are.
     """
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
+        config = text_part(base).get("config") or AutoConfig.from_pretrained(base)
+        model = AutoModelForCausalLM.from_config(config)
     experts = expert_parameters(model)
     share = experts / sum(weight.numel() for weight in model.parameters())
     if method.name == "last-layers":

@@ -6,11 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from core.methods import Bits
 from core.recipe import Recipe
 from core.training.together import place
+
+TEXT_PARTS: dict[str, dict[str, str]] = {
+    "gemma3": {
+        r"^(model\.)?language_model\.model\.": "model.",
+        r"^(model\.)?language_model\.lm_head\.": "lm_head.",
+        r"^model\.language_model\.": "model.",
+    },
+}
+"""How the names of a language model's weights begin where it is a part of another model, in the
+files of either way to save them; and in the language model alone."""
 
 
 def load_base(
@@ -29,9 +39,27 @@ def load_base(
     elif torch.cuda.is_available() and not (sharded and recipe.method.base_bits == 16):
         options["device_map"] = {"": place().local_rank}
     options |= quantization(recipe.method.base_bits, dtype, sharded=sharded)
-    model = with_its_base(AutoModelForCausalLM.from_pretrained(folder, **options))
+    model = language_model(folder, **options)
     model.config.use_cache = False
     return model
+
+
+def language_model(folder: Path, **options: Any) -> Any:
+    """The causal LM in a folder, as `from_pretrained` loads it with these options; of a model of
+    images the language model in it alone, which is saved as such, too."""
+    part = text_part(folder)
+    model = with_its_base(AutoModelForCausalLM.from_pretrained(folder, **options, **part))
+    if part:
+        model._weight_conversions = None  # else it is saved under the names that were read
+    return model
+
+
+def text_part(folder: Path) -> dict[str, Any]:
+    """What `from_pretrained` is told of a model of images, so that it loads the language model in
+    it alone; nothing where there is no such part."""
+    config = AutoConfig.from_pretrained(folder)
+    names = TEXT_PARTS.get(config.model_type)
+    return {} if names is None else {"config": config.get_text_config(), "key_mapping": names}
 
 
 def with_its_base(model: Any) -> Any:
