@@ -15,7 +15,7 @@ from typing import Any
 from core.errors import UserError, describe_os_error
 from core.models.catalogue import ModelShape
 from core.models.families import KNOWN, linear_parameters, other_parameters
-from core.models.suitable import check_suitable
+from core.models.suitable import SENSES, check_suitable
 
 LARGEST_HEADER = 100_000_000
 WIDEST = 2**26
@@ -158,9 +158,13 @@ def caveat(shape: ModelShape, folder: Path) -> str:
     if shape.model_type in KNOWN:
         return ""
     like = f"{shape.model_type} is not an architecture known here"
-    if tensor_shapes(folder):
-        return f"{like}: its memory is predicted as if it were built like Llama"
-    return f"{like}: its size is counted, and its memory predicted, as if it were built like Llama"
+    what = "its memory is predicted"
+    if not tensor_shapes(folder):
+        what = "its size is counted, and its memory predicted,"
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    more = any(isinstance(config.get(part), dict) for part in SENSES)
+    beside = ", and what it has for images or sounds may take more" if more else ""
+    return f"{like}: {what} as if it were built like Llama{beside}"
 
 
 def _with_counted_weights(shape: ModelShape, folder: Path) -> ModelShape:

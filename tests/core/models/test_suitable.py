@@ -110,6 +110,11 @@ def test_an_architecture_that_is_not_known_says_what_is_assumed(model_folder: Pa
     write_header(model_folder / "model.safetensors", {"embed_tokens.weight": (256, 64)})
     assert "its size" not in card_for(str(model_folder)).caveat
     assert "its memory is predicted as if" in card_for(str(model_folder)).caveat
+    assert "images" not in card_for(str(model_folder)).caveat
+    seeing = {"model_type": "gemma3n", "text_config": {**LLAMA, "model_type": "gemma3n_text"}}
+    seen = {**LLAMA, **seeing, "vision_config": {"depth": 2}}
+    (model_folder / "config.json").write_text(json.dumps(seen))
+    assert "images or sounds may take more" in card_for(str(model_folder)).caveat
 
 
 def test_gpt2_calls_everything_otherwise() -> None:
