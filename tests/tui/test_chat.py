@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,18 @@ PROMPTS = ["switch the lamp on", "switch the heater off", "what now?"]
 @pytest.fixture(scope="module")
 def babbler(tmp_path_factory):
     return write_model(tmp_path_factory.mktemp("babbler") / "model")
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory):
+    """Talks for a minute and longer, where `never_ending` lets it."""
+    return write_model(tmp_path_factory.mktemp("endless") / "model", context=65_536)
+
+
+def never_ending(pilot) -> None:
+    """No answer ends by itself while a test looks at it, however long the test is kept waiting."""
+    screen = pilot.app.screen
+    screen._settings = replace(screen._settings, max_new_tokens=60_000)
 
 
 def trained(root: Path, model: Path | None, *, name="spoken-json", base: Path | None = None):
@@ -68,10 +81,11 @@ def answer(pilot) -> str:
     return pilot.app.screen._entries[-1].texts.get("tuned", "")
 
 
-async def test_an_answer_streams_in_and_escape_stops_it(tmp_path, babbler):
-    run = trained(tmp_path, babbler)
+async def test_an_answer_streams_in_and_escape_stops_it(tmp_path, endless):
+    run = trained(tmp_path, endless)
     async with chat(run, (80, 24)) as pilot:
-        assert "1,024 tokens of context" in shown(pilot)
+        assert "65,536 tokens of context" in shown(pilot)
+        never_ending(pilot)
         await pilot.press(*"say 1 2 3", "enter")
         await until(pilot, lambda: len(answer(pilot)) > 5, 20)
         first = len(answer(pilot))
@@ -92,9 +106,10 @@ async def test_an_answer_streams_in_and_escape_stops_it(tmp_path, babbler):
     assert roles == ["user", "assistant"]
 
 
-async def test_ctrl_c_ends_the_answer_before_it_ends_the_app(tmp_path, babbler):
-    run = trained(tmp_path, babbler)
+async def test_ctrl_c_ends_the_answer_before_it_ends_the_app(tmp_path, endless):
+    run = trained(tmp_path, endless)
     async with chat(run) as pilot:
+        never_ending(pilot)
         await pilot.press(*"hello", "enter")
         await until(pilot, lambda: len(answer(pilot)) > 5, 20)
         await pilot.press("ctrl+c")
